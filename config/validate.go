@@ -1,0 +1,257 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// maxSocketPath is the room in sockaddr_un.sun_path, less the final zero.
+const maxSocketPath = 107
+
+var (
+	// A bridge name is an interface name: IFNAMSIZ-1 bytes, no slash or space.
+	interfaceName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,15}$`)
+	// As for a RuntimeClass handler: a DNS label.
+	handlerName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+	// getrlimit(2), without the prefix.
+	rlimitNames = []string{
+		"as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice",
+		"nofile", "nproc", "rss", "rtprio", "rttime", "sigpending", "stack",
+	}
+)
+
+// checker collects problems.
+type checker struct {
+	c        *Config
+	problems []error
+}
+
+// Validate checks every value and returns all that is wrong, joined. It looks
+// at values only, never at the disk: whether a file is there is for the one
+// who opens it to say.
+func (c *Config) Validate() error {
+	v := &checker{c: c}
+	v.places()
+	v.cgroup()
+	v.log()
+	v.image()
+	v.cni()
+	v.container()
+	v.runtimes()
+	return errors.Join(v.problems...)
+}
+
+func (v *checker) bad(key, format string, args ...any) {
+	v.problems = append(v.problems, &Problem{
+		File: v.where(key), Key: key, Reason: fmt.Sprintf(format, args...),
+	})
+}
+
+// where finds the file of a key, or of the table around it.
+func (v *checker) where(key string) string {
+	for {
+		if file, ok := v.c.origin[key]; ok {
+			return file
+		}
+		dot := strings.LastIndexByte(key, '.')
+		if dot < 0 {
+			return ""
+		}
+		key = key[:dot]
+	}
+}
+
+func (v *checker) path(key, value string) {
+	switch {
+	case value == "":
+		v.bad(key, "must not be empty")
+	case !filepath.IsAbs(value):
+		v.bad(key, "%q is not an absolute path", value)
+	case strings.ContainsRune(value, 0):
+		v.bad(key, "%q holds a zero byte", value)
+	}
+}
+
+func (v *checker) optionalPath(key, value string) {
+	if value != "" {
+		v.path(key, value)
+	}
+}
+
+func (v *checker) oneOf(key, value string, allowed ...string) {
+	if !slices.Contains(allowed, value) {
+		v.bad(key, "%q is not one of %q", value, allowed)
+	}
+}
+
+func (v *checker) between(key string, value, low, high int64) {
+	if value < low || value > high {
+		v.bad(key, "%d is not between %d and %d", value, low, high)
+	}
+}
+
+func (v *checker) places() {
+	v.path("root", v.c.Root)
+	v.path("state", v.c.State)
+	// One is swept at a reboot and the other is not, so neither may hold the other.
+	if within(v.c.Root, v.c.State) || within(v.c.State, v.c.Root) {
+		v.bad("state", "%q and root %q must not lie within each other", v.c.State, v.c.Root)
+	}
+	// Everything in the state directory that is a socket: berth.sock and monitor.sock.
+	if socket := filepath.Join(v.c.State, "monitor.sock"); len(socket) > maxSocketPath {
+		v.bad("state", "too long: the socket %q would have %d bytes, the kernel takes %d", socket, len(socket), maxSocketPath)
+	}
+	if v.c.Listen != "" { // empty before Load completes it
+		v.path("listen", v.c.Listen)
+		if len(v.c.Listen) > maxSocketPath {
+			v.bad("listen", "%d bytes, the kernel takes %d", len(v.c.Listen), maxSocketPath)
+		}
+	}
+	v.optionalPath("helpers.monitor", v.c.Helpers.Monitor)
+	v.optionalPath("helpers.init", v.c.Helpers.Init)
+	// Below 4 MiB a full list of a node does not fit; gRPC counts in int.
+	v.between("grpc.max_recv_message_size", int64(v.c.GRPC.MaxRecvMessageSize), 4<<20, 1<<30)
+	v.between("grpc.max_send_message_size", int64(v.c.GRPC.MaxSendMessageSize), 4<<20, 1<<30)
+}
+
+// within says whether inner is outer or below it.
+func within(outer, inner string) bool {
+	rel, err := filepath.Rel(outer, inner)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
+}
+
+func (v *checker) cgroup() {
+	switch v.c.CgroupDriver {
+	case "", "cgroupfs":
+	case "systemd":
+		v.bad("cgroup_driver", `the "systemd" driver comes with a later version; use "cgroupfs"`)
+	default:
+		v.bad("cgroup_driver", `%q is neither "cgroupfs" nor empty`, v.c.CgroupDriver)
+	}
+	parent := v.c.DefaultCgroupParent
+	v.path("default_cgroup_parent", parent)
+	switch {
+	case strings.HasSuffix(parent, ".slice"):
+		v.bad("default_cgroup_parent", "%q is a name for the systemd driver; the cgroupfs driver takes a path", parent)
+	case parent != filepath.Clean(parent) || parent == "/":
+		v.bad("default_cgroup_parent", "%q is not a plain path below the root cgroup", parent)
+	}
+}
+
+func (v *checker) log() {
+	v.oneOf("log.level", v.c.Log.Level, "debug", "info", "warn", "error")
+	v.oneOf("log.format", v.c.Log.Format, "text", "json")
+}
+
+func (v *checker) image() {
+	i := v.c.Image
+	v.path("image.registry_config_dir", i.RegistryConfigDir)
+	v.between("image.max_concurrent_layers", int64(i.MaxConcurrentLayers), 1, 64)
+	if i.PullProgressTimeout.Duration < 0 {
+		v.bad("image.pull_progress_timeout", "%s is negative", i.PullProgressTimeout)
+	}
+	for _, ref := range i.Pinned {
+		prefix := strings.TrimSuffix(ref, "*")
+		if prefix == "" || strings.ContainsAny(prefix, "* \t\n") {
+			v.bad("image.pinned", `%q is neither a reference nor a prefix that ends in "*"`, ref)
+		}
+	}
+}
+
+func (v *checker) cni() {
+	n := v.c.CNI
+	v.path("cni.conf_dir", n.ConfDir)
+	for _, dir := range n.BinDirs {
+		v.path("cni.bin_dirs", dir)
+		// The plugins get them as CNI_PATH, a list with colons.
+		if strings.Contains(dir, ":") {
+			v.bad("cni.bin_dirs", "%q holds a colon", dir)
+		}
+	}
+	v.between("cni.max_conf_num", int64(n.MaxConfNum), 0, 64)
+	v.optionalPath("cni.conf_template", n.ConfTemplate)
+	if !interfaceName.MatchString(n.BuiltinBridge) || n.BuiltinBridge == "." || n.BuiltinBridge == ".." {
+		v.bad("cni.builtin_bridge", "%q is no interface name of at most 15 characters", n.BuiltinBridge)
+	}
+	v.subnets("cni.builtin_subnets", n.BuiltinSubnets)
+}
+
+func (v *checker) subnets(key string, subnets []string) {
+	if len(subnets) == 0 {
+		v.bad(key, "must not be empty")
+	}
+	seen := map[bool]string{} // by "is IPv4"
+	for _, s := range subnets {
+		p, err := netip.ParsePrefix(s)
+		if err != nil || p.Addr().Is4In6() {
+			v.bad(key, "%q is no subnet such as 10.86.0.0/16", s)
+			continue
+		}
+		v4 := p.Addr().Is4()
+		switch {
+		case p != p.Masked():
+			v.bad(key, "%q has host bits set; the subnet is %s", s, p.Masked())
+		case p.Addr().BitLen()-p.Bits() < 3:
+			v.bad(key, "%q has no room for a gateway and a few pods", s)
+		case seen[v4] != "":
+			v.bad(key, "%q and %q are of one address family", seen[v4], s)
+		}
+		seen[v4] = s
+	}
+}
+
+func (v *checker) container() {
+	t := v.c.Container
+	for _, name := range sortedKeys(t.Rlimits) {
+		key, limit := "container.rlimits."+name, t.Rlimits[name]
+		if !slices.Contains(rlimitNames, name) {
+			v.bad(key, "unknown resource; known are %q", rlimitNames)
+		}
+		if limit.Soft > limit.Hard {
+			v.bad(key, "the soft limit %d is above the hard limit %d", limit.Soft, limit.Hard)
+		}
+	}
+	// Shorter lines than this would be mostly the time stamp.
+	v.between("container.max_log_line_size", int64(t.MaxLogLineSize), 256, 1<<20)
+	v.optionalPath("container.seccomp_profile", t.SeccompProfile)
+	if t.KillTimeout.Duration <= 0 {
+		v.bad("container.kill_timeout", "%s is not above zero", t.KillTimeout)
+	}
+	if t.ExecDrainTimeout.Duration <= 0 {
+		v.bad("container.exec_drain_timeout", "%s is not above zero", t.ExecDrainTimeout)
+	}
+}
+
+func (v *checker) runtimes() {
+	for _, name := range sortedKeys(v.c.Runtimes) {
+		if !handlerName.MatchString(name) {
+			v.bad("runtimes."+name, "%q is no handler name: lower-case letters, digits and dashes, at most 63", name)
+		}
+		key := "runtimes." + name + ".type"
+		switch kind := v.c.Runtimes[name].Type; kind {
+		case "embedded":
+		case "":
+			v.bad(key, `must be set; the type of this version is "embedded"`)
+		default:
+			v.bad(key, `%q is not known; the type of this version is "embedded"`, kind)
+		}
+	}
+	if _, ok := v.c.Runtimes[v.c.DefaultRuntime]; !ok {
+		v.bad("default_runtime", "%q has no [runtimes.%s] table", v.c.DefaultRuntime, v.c.DefaultRuntime)
+	}
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
