@@ -24,7 +24,12 @@ type Problem struct {
 	Line   int    // 0 when not known
 	Key    string // dotted, "" when the file as a whole is meant
 	Reason string
+
+	cause error
 }
+
+// Unwrap returns the error of the file system, if it was one.
+func (p *Problem) Unwrap() error { return p.cause }
 
 func (p *Problem) Error() string {
 	var b strings.Builder
@@ -92,7 +97,7 @@ func listTOML(dir string) ([]string, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, &Problem{File: dir, Reason: reason(err)}
+		return nil, unreadable(dir, err)
 	}
 	var files []string
 	for _, e := range entries {
@@ -107,12 +112,12 @@ func listTOML(dir string) ([]string, error) {
 func (c *Config) readFile(file string) error {
 	f, err := os.Open(file)
 	if err != nil {
-		return fmt.Errorf("%w: %w", &Problem{File: file, Reason: "cannot be read"}, err)
+		return unreadable(file, err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
 	if err != nil {
-		return &Problem{File: file, Reason: reason(err)}
+		return unreadable(file, err)
 	}
 	c.files = append(c.files, file)
 	return c.decode(file, data)
@@ -212,13 +217,14 @@ func (c *Config) complete() {
 	}
 }
 
-// reason is err without the path that the Problem names already.
-func reason(err error) string {
+// unreadable names the path once: the Problem does, so the cause need not.
+func unreadable(path string, err error) error {
+	why := err
 	var pe *fs.PathError
 	if errors.As(err, &pe) {
-		return pe.Err.Error()
+		why = pe.Err
 	}
-	return err.Error()
+	return &Problem{File: path, Reason: "cannot be read: " + why.Error(), cause: err}
 }
 
 func trimScheme(listen string) string { return strings.TrimPrefix(listen, "unix://") }
