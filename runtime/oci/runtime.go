@@ -1,0 +1,73 @@
+package oci
+
+import (
+	"context"
+	"os"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Runtime makes processes of prepared containers and execs. The caller becomes
+// the parent of what is started and is the one that waits for it.
+type Runtime interface {
+	// Start returns when the user's program runs, else with a *StepError (or
+	// the context's error) and without a process.
+	Start(ctx context.Context, s Start) (*Process, error)
+}
+
+// Prepared is what was known before the start: a spec, translated. Everything
+// but the plan is for the launcher.
+type Prepared struct {
+	Plan        []byte      `json:"-"` // opaque to everybody but the runtime's own program
+	Join        []Namespace `json:"join,omitempty"`
+	CloneFlags  uintptr     `json:"cloneFlags,omitempty"` // CLONE_NEW* of namespaces that start with the process
+	Terminal    bool        `json:"terminal,omitempty"`
+	UID         uint32      `json:"uid,omitempty"` // host ids that own the stdio FIFOs and the terminal
+	GID         uint32      `json:"gid,omitempty"`
+	OOMScoreAdj *int        `json:"oomScoreAdj,omitempty"`
+}
+
+// Namespace is an existing namespace that the process starts in.
+type Namespace struct {
+	Type specs.LinuxNamespaceType `json:"type"`
+	Path string                   `json:"path"`
+}
+
+// Placement says in which cgroups the process runs, from its first instruction
+// of the plan on.
+type Placement struct {
+	// V2Dir is a directory of cgroup2, in which the process is born. Empty
+	// where there is no cgroup2.
+	V2Dir string `json:"v2Dir,omitempty"`
+	// Procs are cgroup.procs files that the process is written to before it
+	// does anything: one for each hierarchy of cgroup v1.
+	Procs []string `json:"procs,omitempty"`
+}
+
+// Start is one process to be started. The files stay the caller's.
+type Start struct {
+	Prepared Prepared  // Prepared.Plan is not read
+	Plan     *os.File  // the plan, read from its start whatever its offset is
+	Cgroup   Placement // empty: where the caller is
+
+	// Standard streams; nil is /dev/null. With Prepared.Terminal they are not
+	// used. The process gets them in blocking mode, so an open file description
+	// must not be shared with a reader or writer that needs the other mode.
+	Stdin, Stdout, Stderr *os.File
+
+	// TargetPidfd is the process whose namespaces an exec joins, nil otherwise.
+	TargetPidfd *os.File
+}
+
+// Process is a running process. The caller owns the files.
+type Process struct {
+	Pid       int      // in the caller's PID namespace
+	StartTime uint64   // clock ticks since boot, as in /proc/PID/stat
+	Pidfd     *os.File // non-blocking, so Go's poller can wait on it
+	Console   *os.File // the terminal's master, nil without a terminal
+
+	// OOMScoreAdj is the value that was set in place of Prepared.OOMScoreAdj,
+	// nil when that one was set: a process without CAP_SYS_RESOURCE cannot give
+	// a lower one than its own.
+	OOMScoreAdj *int
+}
