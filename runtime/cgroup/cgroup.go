@@ -1,0 +1,173 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/berth-cri/berth/linux"
+	"github.com/containerd/errdefs"
+)
+
+// Cgroup is a container's cgroup, or the child of one that tracks an exec. It
+// is a name, not a resource: there is nothing to close.
+type Cgroup struct {
+	m    *Manager
+	path string // of the container, below every mount point
+	sub  string // the exec's child in the tracking tree, "" for the container itself
+}
+
+// Path returns the path below the mount points, for records and Load.
+func (c *Cgroup) Path() string { return c.path }
+
+// dir is where a process of this cgroup is, in tree i. An exec has a directory
+// of its own in the tracking tree only: the limits are the container's.
+func (c *Cgroup) dir(i int) string {
+	d := c.m.trees[i].dir(c.path)
+	if c.sub != "" && i == c.m.track {
+		d += "/" + c.sub
+	}
+	return d
+}
+
+// tracked is the directory that says which processes belong here.
+func (c *Cgroup) tracked() string { return c.dir(c.m.track) }
+
+// owned lists the trees in which this cgroup has a directory of its own.
+func (c *Cgroup) owned() []int {
+	if c.sub != "" {
+		return []int{c.m.track}
+	}
+	all := make([]int, len(c.m.trees))
+	for i := range all {
+		all[i] = i
+	}
+	return all
+}
+
+// checkPath keeps a damaged record from naming the host's root cgroup.
+func (c *Cgroup) checkPath() error {
+	if c.path == "/" || c.path == c.m.parent {
+		return fmt.Errorf("%q is not a container's cgroup: %w", c.path, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
+// Placement says how a process gets in. v2Dir is for CLONE_INTO_CGROUP, "" on
+// pure v1. procs are the cgroup.procs files, one per hierarchy, that a blocked
+// child's pid is written to; nil on v2, where the birth in v2Dir is all. On a
+// hybrid host procs holds the cgroup2's as well, for those who cannot clone
+// into it; writing it after such a clone changes nothing.
+func (c *Cgroup) Placement() (v2Dir string, procs []string) {
+	if c.m.unify >= 0 {
+		v2Dir = c.dir(c.m.unify)
+	}
+	if c.m.mode == V2 {
+		return v2Dir, nil
+	}
+	for i := range c.m.trees {
+		procs = append(procs, c.dir(i)+"/cgroup.procs")
+	}
+	return v2Dir, procs
+}
+
+// Child makes a cgroup for an exec, so that everything that it started can be
+// told from the container's own processes, and killed.
+func (c *Cgroup) Child(name string) (*Cgroup, error) {
+	if err := c.checkPath(); err != nil {
+		return nil, err
+	}
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	if c.sub != "" {
+		return nil, fmt.Errorf("child %q of an exec's cgroup: %w", name, errdefs.ErrInvalidArgument)
+	}
+	child := &Cgroup{m: c.m, path: c.path, sub: name}
+	err := linux.Mkdir(child.tracked(), 0o755)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return nil, fmt.Errorf("exec cgroup %q: %w", name, errdefs.ErrAlreadyExists)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("exec cgroup %q: container's cgroup %s: %w", name, c.path, errdefs.ErrNotFound)
+	case err != nil:
+		return nil, fmt.Errorf("exec cgroup %q: %w", name, err)
+	}
+	return child, nil
+}
+
+// Exists says whether the cgroup is there to track processes.
+func (c *Cgroup) Exists() bool {
+	_, err := os.Stat(c.tracked())
+	return err == nil
+}
+
+// Pids lists the processes here and below; none when the cgroup is gone.
+func (c *Cgroup) Pids() ([]int, error) {
+	pids, err := pidsBelow(c.tracked())
+	if err != nil {
+		return nil, fmt.Errorf("processes of cgroup %s: %w", c.path, err)
+	}
+	return pids, nil
+}
+
+func pidsBelow(dir string) ([]int, error) {
+	b, err := linux.ReadKernel(dir+"/cgroup.procs", nil)
+	if errors.Is(err, errThreaded) {
+		// A threaded cgroup has no processes of its own: they are listed by
+		// the domain above, which is in this walk.
+		b, err = nil, nil
+	}
+	if gone(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	pids, err := parsePids(b)
+	if err != nil {
+		return nil, err
+	}
+	children, err := childDirs(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, child := range children {
+		more, err := pidsBelow(child)
+		if err != nil {
+			return nil, err
+		}
+		pids = append(pids, more...)
+	}
+	return pids, nil
+}
+
+// childDirs lists the cgroups directly below; none when dir is gone. The link
+// count spares most containers the listing: it is 2 without children.
+func childDirs(dir string) ([]string, error) {
+	fi, err := os.Stat(dir)
+	if gone(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if links(fi) == 2 {
+		return nil, nil
+	}
+	entries, err := os.ReadDir(dir)
+	if gone(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var dirs []string
+	for _, e := range entries {
+		if e.IsDir() {
+			dirs = append(dirs, dir+"/"+e.Name())
+		}
+	}
+	return dirs, nil
+}
