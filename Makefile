@@ -1,0 +1,36 @@
+# Berth. `make help` lists what there is.
+
+export CGO_ENABLED := 0
+export GOFLAGS     := -buildvcs=false
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test lint bench conformance clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build the static binaries berth, berth-monitor and berth-init into bin/
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+
+run: build ## Build, then run the daemon in the foreground with its builtin network (as root)
+	@go run ./hack/serve $(ARGS)
+
+test: ## Build and run every test, the end-to-end tests included (as root)
+	hack/install-test-tools
+	$(MAKE) --no-print-directory build
+	go run ./hack/gotest -timeout 20m $(ARGS) ./...
+
+lint: ## Check formatting, vet, staticcheck and the rules of the house
+	hack/lint
+
+bench: ## Measure CRI runtimes side by side: make bench ARGS='berth=/run/berth/berth.sock ...'
+	go run ./test/bench $(ARGS)
+
+conformance: ## Run critest against a daemon started for it: see test/conformance/README.md
+	test/conformance/run $(ARGS)
+
+clean: ## Remove what was built
+	rm -rf bin
