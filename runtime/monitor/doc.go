@@ -1,0 +1,37 @@
+// Package monitor owns the processes of all containers of a node, from a
+// program of its own (cmd/berth-monitor) that outlives the daemon.
+//
+// Owns: each container's process as its parent, its standard streams, its log
+// (package logs), its exit code; the process of each exec. In the state
+// directory monitor.sock, monitor.json and monitor.lock, and in a container's
+// directory carry and exit.json. The daemon makes the FIFOs there (MakeFIFOs).
+//
+// Always true:
+//   - A container does not notice when the daemon or the monitor is killed; no
+//     line and no exit code is lost when one of them is.
+//   - exit.json is there before anybody is told of the exit, and an exit is kept
+//     until Forget.
+//   - An exit is reported after the output was read to its end, or after two
+//     seconds when something left behind by the container holds it open.
+//   - A bad message gets an error as its answer; it never ends the monitor.
+//
+// # Messages
+//
+// SOCK_SEQPACKET, one JSON object per message of at most 64 KiB, descriptors
+// beside it by SCM_RIGHTS. protocol.go is the whole protocol. Several clients
+// may be connected. The first message of a client is "hello".
+//
+// # The container's end of its output
+//
+// It is opened write-only. Opened read-write it would never give SIGPIPE, even
+// with no reader left at all, but then poll reports it readable whenever there
+// is unread output: Python's asyncio (connect_write_pipe on stdout) takes that
+// for a closed pipe and stops after its first line, and so does Twisted; and
+// whoever reads descriptor 1 steals its own output from the log. Instead a pipe
+// always has idle readers besides the monitor: the daemon's keepers.
+//
+// May import: the standard library, golang.org/x/sys, errdefs, linux,
+// atomicfile, fault, runtime/oci, runtime/monitor/logs; and nothing from grpc,
+// k8s.io, containernetworking or go-containerregistry, for the monitor stays
+// small.
+package monitor
