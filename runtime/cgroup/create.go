@@ -92,6 +92,12 @@ func (m *Manager) makeParents(h *hierarchy, p string) error {
 	if p == m.parent {
 		m.madeParent.Store(true)
 	}
+	if h.has("cpuset") && !h.v2 {
+		// Children of this one are born with its processors and memory nodes.
+		// Writing them instead makes the kernel rebuild its scheduling
+		// domains, 0.1 ms for each container. A failure costs only that.
+		_ = linux.WriteKernel(h.dir(p)+"/cgroup.clone_children", "1")
+	}
 	return m.fillCpuset(h, p)
 }
 
