@@ -34,6 +34,10 @@ func (c *Cgroup) dir(i int) string {
 // tracked is the directory that says which processes belong here.
 func (c *Cgroup) tracked() string { return c.dir(c.m.track) }
 
+// KillDir is the directory whose processes, with those below, are the ones to
+// kill: the monitor does it there (cgroup.kill, else its cgroup.procs).
+func (c *Cgroup) KillDir() string { return c.tracked() }
+
 // owned lists the trees in which this cgroup has a directory of its own.
 func (c *Cgroup) owned() []int {
 	if c.sub != "" {
