@@ -45,8 +45,8 @@ func TestLifeOfACgroup(t *testing.T) {
 		if err := c.WaitEmpty(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("wait for a living process: %v", err)
 		}
-		if err := c.Remove(ctx); err == nil {
-			t.Error("removed with a process in it")
+		if err := c.Remove(context.Background()); !errdefs.IsFailedPrecondition(err) {
+			t.Errorf("removed with a process in it: %v", err)
 		}
 
 		if err := c.Kill(context.Background()); err != nil {

@@ -15,8 +15,8 @@ import (
 const removePatience = 5 * time.Second
 
 // Remove deletes the cgroup and what was made below it (by execs, by a nested
-// runtime), children first. It kills nobody: processes that stay make it fail
-// with ErrFailedPrecondition. nil when there is nothing.
+// runtime), children first. It kills nobody: a process that lives makes it fail
+// at once with ErrFailedPrecondition. nil when there is nothing.
 func (c *Cgroup) Remove(ctx context.Context) error {
 	if err := c.checkPath(); err != nil {
 		return fmt.Errorf("remove cgroup: %w", err)
@@ -33,8 +33,8 @@ func (c *Cgroup) Remove(ctx context.Context) error {
 	return nil
 }
 
-// removeTree tries again on EBUSY: a task that was killed stays in its cgroup
-// until it has run its exit to the end, also after its parent has reaped it.
+// removeTree tries again while the kernel says EBUSY and lists no process: a
+// task stays in its cgroup until it has run its exit to the end.
 func removeTree(ctx context.Context, dir string) error {
 	deadline := time.Now().Add(removePatience)
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
@@ -42,9 +42,12 @@ func removeTree(ctx context.Context, dir string) error {
 		if !errors.Is(err, unix.EBUSY) {
 			return err
 		}
-		if time.Now().After(deadline) {
-			pids, _ := pidsBelow(dir)
-			return fmt.Errorf("%s still has processes %v: %w", dir, pids, errdefs.ErrFailedPrecondition)
+		pids, pidErr := pidsBelow(dir)
+		if pidErr != nil {
+			return pidErr
+		}
+		if len(pids) > 0 || time.Now().After(deadline) {
+			return fmt.Errorf("%s has processes %v: %w", dir, pids, errdefs.ErrFailedPrecondition)
 		}
 		select {
 		case <-ctx.Done():
