@@ -1,0 +1,86 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-cri/berth/linux"
+	"github.com/berth-cri/berth/linux/namespace"
+)
+
+type childAttr = syscall.SysProcAttr
+
+// withChild starts a process, calls use (nil: nothing) with its pid, kills and
+// reaps it. Being traced, it stops before the first instruction of its
+// program, which is ours: so no program of the host is needed, and main does
+// not run a second time.
+func withChild(attr *childAttr, use func(pid int) error) error {
+	// A tracer is a thread.
+	return namespace.OnThread(func() error {
+		attr.Ptrace = true
+		p, err := os.StartProcess("/proc/self/exe", []string{"berth-probe"}, &os.ProcAttr{Sys: attr})
+		if err != nil {
+			return err
+		}
+		var errUse error
+		if use != nil {
+			errUse = use(p.Pid)
+		}
+		if err := p.Kill(); err != nil {
+			return fmt.Errorf("kill: %w", err)
+		}
+		if _, err := p.Wait(); err != nil {
+			return fmt.Errorf("wait: %w", err)
+		}
+		return errUse
+	})
+}
+
+// newUserNamespace are the attributes of a child in a user namespace that maps
+// nothing but root to itself.
+func newUserNamespace() *childAttr {
+	return &childAttr{
+		Cloneflags:  unix.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}},
+	}
+}
+
+// userNamespace makes one, and with the child's remains looks whether a pidfd
+// tells the exit code after the reap.
+func userNamespace() (userns, exitInfo Feature) {
+	pidfd := -1
+	attr := newUserNamespace()
+	attr.PidFD = &pidfd
+	err := withChild(attr, nil)
+	if err != nil {
+		// Without user namespaces an ordinary child tells about pidfds.
+		attr = &childAttr{PidFD: &pidfd}
+		if errPlain := withChild(attr, nil); errPlain != nil {
+			return present(err), present(errPlain)
+		}
+	}
+	return present(err), pidfdExitInfo(pidfd)
+}
+
+func pidfdExitInfo(fd int) Feature {
+	if fd < 0 {
+		return Feature{Why: "no pidfd"}
+	}
+	pidfd := os.NewFile(uintptr(fd), "pidfd")
+	defer pidfd.Close()
+	status, ok, err := linux.PidfdExit(pidfd)
+	switch {
+	case err != nil:
+		return present(err)
+	case !ok:
+		return Feature{Why: "the kernel is older than 6.15"}
+	case status.Signal() != unix.SIGKILL:
+		return present(errors.New("the exit status is not that of the process"))
+	}
+	return Feature{OK: true}
+}
