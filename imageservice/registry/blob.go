@@ -181,7 +181,7 @@ func (b *Blob) open(h *host) (*stream, error) {
 	st.cause = func() error { return context.Cause(ctx) }
 	header := http.Header{}
 	if b.offset > 0 {
-		header.Set("Range", fmt.Sprintf("bytes=%d-", b.offset))
+		header.Set("Range", fmt.Sprintf("bytes=%d-%d", b.offset, b.desc.Size-1))
 	}
 	resp, err := b.s.send(ctx, h, http.MethodGet, "blobs/"+b.desc.Digest.String(), header)
 	if err != nil {
