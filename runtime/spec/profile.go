@@ -1,0 +1,59 @@
+package spec
+
+import (
+	"strings"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// profileOf reads a security profile of the request: the typed field, else the
+// deprecated string. Nil when neither is set.
+func profileOf(field string, p *runtimeapi.SecurityProfile, oldField, old string) (*runtimeapi.SecurityProfile, error) {
+	if p == nil {
+		return oldProfile(oldField, old)
+	}
+	switch p.GetProfileType() {
+	case runtimeapi.SecurityProfile_RuntimeDefault, runtimeapi.SecurityProfile_Unconfined:
+		if p.GetLocalhostRef() != "" {
+			return nil, invalid(field+".localhost_ref", p.GetLocalhostRef(), "only a Localhost profile has one")
+		}
+	case runtimeapi.SecurityProfile_Localhost:
+		// Clients of the old form leave its prefix in.
+		p = &runtimeapi.SecurityProfile{ProfileType: p.GetProfileType(), LocalhostRef: strings.TrimPrefix(p.GetLocalhostRef(), "localhost/")}
+		if p.GetLocalhostRef() == "" {
+			return nil, invalid(field+".localhost_ref", "", "a Localhost profile needs one")
+		}
+	default:
+		return nil, invalid(field+".profile_type", p.GetProfileType().String(), "unknown")
+	}
+	return p, nil
+}
+
+func oldProfile(field, text string) (*runtimeapi.SecurityProfile, error) {
+	ref, local := strings.CutPrefix(text, "localhost/")
+	switch {
+	case text == "":
+		return nil, nil
+	case text == "runtime/default", text == "docker/default":
+		return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_RuntimeDefault}, nil
+	case text == "unconfined":
+		return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Unconfined}, nil
+	case local && ref != "":
+		return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost, LocalhostRef: ref}, nil
+	}
+	return nil, invalid(field, text, "must be runtime/default, unconfined or localhost/PROFILE")
+}
+
+func seccompProfile(sc *runtimeapi.LinuxContainerSecurityContext) (*runtimeapi.SecurityProfile, error) {
+	p, err := profileOf("linux.security_context.seccomp", sc.GetSeccomp(),
+		"linux.security_context.seccomp_profile_path", sc.GetSeccompProfilePath()) //nolint:staticcheck // old clients still set it
+	if err == nil && p.GetProfileType() == runtimeapi.SecurityProfile_Localhost && !strings.HasPrefix(p.GetLocalhostRef(), "/") {
+		return nil, invalid("linux.security_context.seccomp.localhost_ref", p.GetLocalhostRef(), "must be an absolute path")
+	}
+	return p, err
+}
+
+func apparmorProfile(sc *runtimeapi.LinuxContainerSecurityContext) (*runtimeapi.SecurityProfile, error) {
+	return profileOf("linux.security_context.apparmor", sc.GetApparmor(),
+		"linux.security_context.apparmor_profile", sc.GetApparmorProfile()) //nolint:staticcheck // critest still sets it
+}

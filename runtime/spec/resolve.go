@@ -1,0 +1,98 @@
+package spec
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// Resolved is what a configuration refers to on the host.
+type Resolved struct {
+	Mounts         []Source // one for each mount of the request
+	Devices        []Device
+	HostDevices    []specs.LinuxDevice // for a privileged container
+	SeccompProfile []byte              // of a Localhost profile
+}
+
+// Resolve looks at the host for what a configuration refers to: mount sources
+// (made where they are missing), device nodes, profiles.
+func Resolve(c *runtimeapi.ContainerConfig) (Resolved, error) {
+	if err := ValidateContainerConfig(c); err != nil {
+		return Resolved{}, err
+	}
+	var r Resolved
+	var err error
+	if r.Mounts, err = PrepareMounts(c.GetMounts()); err != nil {
+		return Resolved{}, err
+	}
+	if r.Devices, err = findDevices(c.GetDevices()); err != nil {
+		return Resolved{}, err
+	}
+	sc := c.GetLinux().GetSecurityContext()
+	if sc.GetPrivileged() {
+		if r.HostDevices, err = hostDevices(); err != nil {
+			return Resolved{}, err
+		}
+	} else if p, err := seccompProfile(sc); err != nil {
+		return Resolved{}, err
+	} else if p.GetProfileType() == runtimeapi.SecurityProfile_Localhost {
+		if r.SeccompProfile, err = readProfile(p.GetLocalhostRef()); err != nil {
+			return Resolved{}, fmt.Errorf("linux.security_context.seccomp: %w", err)
+		}
+	}
+	if p, err := apparmorProfile(sc); err != nil {
+		return Resolved{}, err
+	} else if p.GetProfileType() == runtimeapi.SecurityProfile_Localhost {
+		if err := profileLoaded("/sys/kernel/security/apparmor/profiles", p.GetLocalhostRef()); err != nil {
+			return Resolved{}, fmt.Errorf("linux.security_context.apparmor: %w", err)
+		}
+	}
+	return r, nil
+}
+
+func readProfile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", err, kindOf(err))
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxProfile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > maxProfile {
+		return nil, fmt.Errorf("%s is larger than %d bytes: %w", path, maxProfile, errdefs.ErrInvalidArgument)
+	}
+	return text, nil
+}
+
+// profileLoaded looks for a profile in the kernel's list, whose lines are
+// "NAME (MODE)".
+func profileLoaded(list, name string) error {
+	text, err := os.ReadFile(list)
+	if os.IsNotExist(err) {
+		return fmt.Errorf("profile %q: this host has no AppArmor: %w", name, errdefs.ErrFailedPrecondition)
+	}
+	if err != nil {
+		return fmt.Errorf("look for profile %q: %w", name, err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, name+" (") {
+			return nil
+		}
+	}
+	return fmt.Errorf("profile %q is not loaded: %w", name, errdefs.ErrNotFound)
+}
+
+// kindOf says whose fault a failed look at a path of the request is.
+func kindOf(err error) error {
+	if os.IsNotExist(err) {
+		return errdefs.ErrNotFound
+	}
+	return errdefs.ErrFailedPrecondition
+}

@@ -1,0 +1,147 @@
+package spec
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// maxString is the longest argument or variable that execve takes
+// (MAX_ARG_STRLEN).
+const maxString = 128 << 10
+
+// ValidateContainerConfig refuses a container configuration that is wrong in
+// itself, or that asks for what Berth cannot give.
+func ValidateContainerConfig(c *runtimeapi.ContainerConfig) error {
+	if c == nil {
+		return invalid("config", "", "missing")
+	}
+	if c.GetMetadata() == nil {
+		return invalid("metadata", "", "missing")
+	}
+	if err := name("metadata.name", c.GetMetadata().GetName()); err != nil {
+		return err
+	}
+	if c.GetImage().GetImage() == "" {
+		return invalid("image.image", "", "missing")
+	}
+	if c.GetWindows() != nil {
+		return notYet("windows", "Windows containers are")
+	}
+	if len(c.GetCDIDevices()) > 0 {
+		return notYet("CDI_devices", "CDI devices are")
+	}
+	if err := validateProgram(c); err != nil {
+		return err
+	}
+	if err := optionalPath("working_dir", c.GetWorkingDir()); err != nil {
+		return err
+	}
+	if err := validateLogPath(c.GetLogPath()); err != nil {
+		return err
+	}
+	if _, err := StopSignal(c, ""); err != nil {
+		return err
+	}
+	for i, m := range c.GetMounts() {
+		if err := validateMount(fmt.Sprintf("mounts[%d]", i), m); err != nil {
+			return err
+		}
+	}
+	for i, d := range c.GetDevices() {
+		if err := validateDevice(fmt.Sprintf("devices[%d]", i), d); err != nil {
+			return err
+		}
+	}
+	if err := validateResources(c.GetLinux().GetResources()); err != nil {
+		return fmt.Errorf("linux.resources.%w", err)
+	}
+	return validateSecurity(c.GetLinux().GetSecurityContext())
+}
+
+// validateProgram checks what execve would stumble over in the container, where
+// its error says less.
+func validateProgram(c *runtimeapi.ContainerConfig) error {
+	for _, l := range []struct {
+		field string
+		list  []string
+	}{{"command", c.GetCommand()}, {"args", c.GetArgs()}} {
+		for i, v := range l.list {
+			if err := execString(fmt.Sprintf("%s[%d]", l.field, i), v); err != nil {
+				return err
+			}
+		}
+	}
+	for i, e := range c.GetEnvs() {
+		field := fmt.Sprintf("envs[%d]", i)
+		if e.GetKey() == "" || strings.Contains(e.GetKey(), "=") {
+			return invalid(field+".key", e.GetKey(), "must not be empty or contain =")
+		}
+		if err := execString(field, e.GetKey()+"="+string(e.GetValue())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func execString(field, v string) error {
+	if len(v) >= maxString {
+		return invalid(field, v, fmt.Sprintf("%d bytes, the kernel takes %d", len(v), maxString-1))
+	}
+	return noNUL(field, v)
+}
+
+func validateLogPath(p string) error {
+	if strings.Contains("/"+p+"/", "/../") {
+		return invalid("log_path", p, "must not leave the pod's log directory")
+	}
+	return noNUL("log_path", p)
+}
+
+func validateMount(field string, m *runtimeapi.Mount) error {
+	if err := requiredPath(field+".container_path", m.GetContainerPath()); err != nil {
+		return err
+	}
+	if path.Clean(m.GetContainerPath()) == "/" {
+		return invalid(field+".container_path", m.GetContainerPath(), "the root itself cannot be mounted over")
+	}
+	switch {
+	case m.GetImage().GetImage() != "":
+		return notYet(field+".image", "image volumes are")
+	case m.GetImageSubPath() != "":
+		return invalid(field+".image_sub_path", m.GetImageSubPath(), "needs an image")
+	case len(m.GetUidMappings())+len(m.GetGidMappings()) > 0:
+		return notYet(field+".uidMappings", "id-mapped mounts are")
+	case len(m.GetMountOptions()) > 0:
+		return notYet(field+".mount_options", "mount options are")
+	}
+	if err := requiredPath(field+".host_path", m.GetHostPath()); err != nil {
+		return err
+	}
+	if _, ok := runtimeapi.MountPropagation_name[int32(m.GetPropagation())]; !ok {
+		return invalid(field+".propagation", m.GetPropagation(), "unknown")
+	}
+	// CRI: never fall back to something weaker.
+	if m.GetRecursiveReadOnly() && !m.GetReadonly() {
+		return invalid(field+".recursive_read_only", true, "needs readonly")
+	}
+	if m.GetRecursiveReadOnly() && m.GetPropagation() != runtimeapi.MountPropagation_PROPAGATION_PRIVATE {
+		return invalid(field+".recursive_read_only", true, "needs PROPAGATION_PRIVATE, not "+m.GetPropagation().String())
+	}
+	return nil
+}
+
+func validateDevice(field string, d *runtimeapi.Device) error {
+	if err := requiredPath(field+".host_path", d.GetHostPath()); err != nil {
+		return err
+	}
+	if err := optionalPath(field+".container_path", d.GetContainerPath()); err != nil {
+		return err
+	}
+	if strings.Trim(d.GetPermissions(), "rwm") != "" {
+		return invalid(field+".permissions", d.GetPermissions(), "must be made of r, w and m")
+	}
+	return nil
+}

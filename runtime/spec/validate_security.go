@@ -1,0 +1,136 @@
+package spec
+
+import (
+	"fmt"
+	"math"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+const securityContext = "linux.security_context."
+
+func validateSecurity(sc *runtimeapi.LinuxContainerSecurityContext) error {
+	options := sc.GetNamespaceOptions()
+	if err := validateNamespaces(options); err != nil {
+		return err
+	}
+	if err := validateTarget(options); err != nil {
+		return err
+	}
+	if err := validateUser(sc); err != nil {
+		return err
+	}
+	c := sc.GetCapabilities()
+	for _, l := range []struct {
+		field string
+		list  []string
+	}{
+		{"add_capabilities", c.GetAddCapabilities()},
+		{"drop_capabilities", c.GetDropCapabilities()},
+		{"add_ambient_capabilities", c.GetAddAmbientCapabilities()},
+	} {
+		if _, _, err := capabilityNames(l.field, l.list); err != nil {
+			return err
+		}
+	}
+	for _, l := range []struct {
+		field string
+		list  []string
+	}{{"masked_paths", sc.GetMaskedPaths()}, {"readonly_paths", sc.GetReadonlyPaths()}} {
+		for i, p := range l.list {
+			if err := requiredPath(fmt.Sprintf("%s%s[%d]", securityContext, l.field, i), p); err != nil {
+				return err
+			}
+		}
+	}
+	if _, err := seccompProfile(sc); err != nil {
+		return err
+	}
+	if _, err := apparmorProfile(sc); err != nil {
+		return err
+	}
+	return validateSELinux(sc.GetSelinuxOptions())
+}
+
+func validateUser(sc *runtimeapi.LinuxContainerSecurityContext) error {
+	if sc.GetRunAsUser() != nil && sc.GetRunAsUsername() != "" {
+		return invalid(securityContext+"run_as_username", sc.GetRunAsUsername(), "run_as_user is set too")
+	}
+	if sc.GetRunAsGroup() != nil && sc.GetRunAsUser() == nil && sc.GetRunAsUsername() == "" {
+		return invalid(securityContext+"run_as_group", sc.GetRunAsGroup().GetValue(), "needs run_as_user or run_as_username")
+	}
+	if _, ok := runtimeapi.SupplementalGroupsPolicy_name[int32(sc.GetSupplementalGroupsPolicy())]; !ok {
+		return invalid(securityContext+"supplemental_groups_policy", sc.GetSupplementalGroupsPolicy(), "unknown")
+	}
+	if err := noNUL(securityContext+"run_as_username", sc.GetRunAsUsername()); err != nil {
+		return err
+	}
+	return validateIDs(sc.GetRunAsUser(), sc.GetRunAsGroup(), sc.GetSupplementalGroups())
+}
+
+// validateIDs keeps ids in the range of the kernel, whose largest means "no
+// change" in its calls.
+func validateIDs(user, group *runtimeapi.Int64Value, groups []int64) error {
+	check := func(field string, id int64) error {
+		if id < 0 || id >= math.MaxUint32 {
+			return invalid(securityContext+field, id, fmt.Sprintf("must be between 0 and %d", math.MaxUint32-1))
+		}
+		return nil
+	}
+	if err := check("run_as_user", user.GetValue()); err != nil {
+		return err
+	}
+	if err := check("run_as_group", group.GetValue()); err != nil {
+		return err
+	}
+	for i, g := range groups {
+		if err := check(fmt.Sprintf("supplemental_groups[%d]", i), g); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func validateNamespaces(o *runtimeapi.NamespaceOption) error {
+	const field = securityContext + "namespace_options."
+	for _, n := range []struct {
+		name string
+		mode runtimeapi.NamespaceMode
+	}{{"network", o.GetNetwork()}, {"ipc", o.GetIpc()}} {
+		if n.mode != runtimeapi.NamespaceMode_POD && n.mode != runtimeapi.NamespaceMode_NODE {
+			return invalid(field+n.name, n.mode, "must be POD or NODE")
+		}
+	}
+	if _, ok := runtimeapi.NamespaceMode_name[int32(o.GetPid())]; !ok {
+		return invalid(field+"pid", o.GetPid(), "unknown")
+	}
+	u := o.GetUsernsOptions()
+	switch {
+	case u == nil:
+	case u.GetMode() == runtimeapi.NamespaceMode_POD:
+		return notYet(field+"userns_options", "user namespaces are")
+	case u.GetMode() != runtimeapi.NamespaceMode_NODE:
+		return invalid(field+"userns_options.mode", u.GetMode(), "must be POD or NODE")
+	case len(u.GetUids())+len(u.GetGids()) > 0:
+		return invalid(field+"userns_options.uids", "", "the host's user namespace has no mappings to choose")
+	}
+	return nil
+}
+
+func validateTarget(o *runtimeapi.NamespaceOption) error {
+	const field = securityContext + "namespace_options.target_id"
+	if o.GetPid() == runtimeapi.NamespaceMode_TARGET && o.GetTargetId() == "" {
+		return invalid(field, "", "missing, pid is TARGET")
+	}
+	if o.GetPid() != runtimeapi.NamespaceMode_TARGET && o.GetTargetId() != "" {
+		return invalid(field, o.GetTargetId(), "pid is "+o.GetPid().String()+", not TARGET")
+	}
+	return nil
+}
+
+func validateSELinux(o *runtimeapi.SELinuxOption) error {
+	if o.GetUser() == "" && o.GetRole() == "" && o.GetType() == "" && o.GetLevel() == "" {
+		return nil
+	}
+	return notYet(securityContext+"selinux_options", "SELinux labels are")
+}
