@@ -17,9 +17,9 @@
 // or digest), then as an id or a prefix of one. Remove takes an image away with
 // all its names, as the CRI demands, whichever name was given.
 //
-// Pinned images are those whose tags match Options.Pinned: a full or short
-// name, or a pattern of path.Match such as "registry.k8s.io/*:*". The kubelet
-// does not collect them. Remove refuses them with FailedPrecondition: containerd
+// Pinned images are those with a name in Options.Pinned: a full or short name,
+// or a prefix of full names such as "registry.k8s.io/*". The kubelet does not
+// collect them. Remove refuses them with FailedPrecondition: containerd
 // deletes them, and its users lost the images of air-gapped nodes to
 // "crictl rmi --prune" that way.
 //

@@ -2,45 +2,45 @@ package imageservice
 
 import (
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 
 	"github.com/berth-cri/berth/imageservice/reference"
 	"github.com/berth-cri/berth/imageservice/store"
 	"github.com/containerd/errdefs"
-	"github.com/opencontainers/go-digest"
 )
 
-// pins are patterns of full names.
-type pins []string
+// pins are the images that stay: full names, and prefixes of them.
+type pins struct {
+	names    []string
+	prefixes []string
+}
 
-// parsePins makes full names of short ones. A pattern is taken as it is.
-func parsePins(names []string) (pins, error) {
+// parsePins makes full names of short ones; a prefix is taken as it is.
+func parsePins(patterns []string) (pins, error) {
 	var p pins
-	for _, name := range names {
-		if strings.ContainsAny(name, `*?[\`) {
-			if _, err := path.Match(name, ""); err != nil {
-				return nil, fmt.Errorf("pinned image %q: %v: %w", name, err, errdefs.ErrInvalidArgument)
+	for _, s := range patterns {
+		prefix, isPrefix := strings.CutSuffix(s, "*")
+		switch {
+		case strings.Contains(prefix, "*"), prefix == "":
+			return p, fmt.Errorf("pinned image %q: neither a name nor a prefix that ends in *: %w", s, errdefs.ErrInvalidArgument)
+		case isPrefix:
+			p.prefixes = append(p.prefixes, prefix)
+		default:
+			ref, err := reference.Parse(s)
+			if err != nil {
+				return p, fmt.Errorf("pinned image: %w", err)
 			}
-			p = append(p, name)
-			continue
+			p.names = append(p.names, ref.String())
 		}
-		ref, err := reference.Parse(name)
-		if err != nil {
-			return nil, fmt.Errorf("pinned image: %w", err)
-		}
-		p = append(p, ref.String())
 	}
 	return p, nil
 }
 
 func (p pins) match(img *store.Image) bool {
 	return slices.ContainsFunc(img.Names(), func(name string) bool {
-		return slices.ContainsFunc(p, func(pattern string) bool {
-			ok, _ := path.Match(pattern, name)
-			return ok || pattern == name
-		})
+		return slices.Contains(p.names, name) ||
+			slices.ContainsFunc(p.prefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 	})
 }
 
@@ -64,12 +64,4 @@ func (p pins) markAll(list []*store.Image) []*store.Image {
 		out[i] = p.mark(img)
 	}
 	return out
-}
-
-// digestID reports whether s is meant as an image id: "sha256:" and hex digits.
-func digestID(s string) (string, bool) {
-	if !strings.HasPrefix(s, digest.SHA256.String()+":") {
-		return "", false
-	}
-	return reference.IDPrefix(s)
 }

@@ -1,11 +1,11 @@
 package imageservice
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/berth-cri/berth/imageservice/pull"
@@ -23,7 +23,7 @@ type Options struct {
 	HostsDir string // certs.d with hosts.toml files; empty: every registry by its default
 
 	MaxConcurrentLayers int           // of one image; 0: by the number of CPUs
-	ProgressTimeout     time.Duration // 0: 5 minutes
+	ProgressTimeout     time.Duration // a pull that gets nowhere for so long ends; 0: never
 	ProgressBytes       int64         // that count as progress within it; 0: 64 KiB
 
 	Pinned []string   // names or patterns of images that stay
@@ -73,7 +73,10 @@ func Open(o Options) (*Service, error) {
 	s := &Service{store: st, pins: pins, log: o.Logger, wake: make(chan struct{}, 1)}
 	// A dead connection must be noticed, and tried anew, before the whole pull
 	// is given up.
-	stall := min(time.Minute, cmp.Or(o.ProgressTimeout, 5*time.Minute)/4)
+	stall := time.Minute
+	if o.ProgressTimeout > 0 {
+		stall = min(stall, o.ProgressTimeout/4)
+	}
 	s.registry = registry.New(registry.Options{HostsDir: o.HostsDir, Stall: stall})
 	s.puller = pull.New(pull.Options{
 		Store: st, Registry: s.registry, Logger: o.Logger, MaxConcurrentLayers: o.MaxConcurrentLayers,
@@ -119,7 +122,7 @@ func (s *Service) Lookup(nameOrID string) (*store.Image, error) {
 
 func (s *Service) lookup(nameOrID string) (*store.Image, error) {
 	// "sha256:<hex>" is an id although it would be a name and tag as well.
-	if _, isID := digestID(nameOrID); !isID {
+	if !strings.HasPrefix(nameOrID, "sha256:") {
 		if ref, err := reference.Parse(nameOrID); err == nil {
 			if img, err := s.store.Lookup(ref.String()); err == nil {
 				return img, nil

@@ -66,9 +66,11 @@ func (j *job) move(e Event) error {
 
 // run pulls under the eye of watch. What was acquired is given back in any case.
 func (j *job) run(ctx context.Context, cancel context.CancelCauseFunc) (img *store.Image, err error) {
-	watching, stop := context.WithCancel(ctx)
-	defer stop()
-	go j.watch(watching, cancel)
+	if j.opts.ProgressTimeout > 0 {
+		watching, stop := context.WithCancel(ctx)
+		defer stop()
+		go j.watch(watching, cancel)
+	}
 	defer j.opts.Store.Release(j.owner)
 	defer func() {
 		if err != nil {

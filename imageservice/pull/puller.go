@@ -30,7 +30,7 @@ type Options struct {
 	// side. 0: the number of CPUs, but at least 3 and at most 8.
 	MaxConcurrentLayers int
 
-	ProgressTimeout time.Duration // 0: 5 minutes
+	ProgressTimeout time.Duration // 0: never
 	ProgressBytes   int64         // 0: 64 KiB
 
 	// Platform chooses from an index; nil: what this machine runs best.
@@ -72,7 +72,6 @@ func New(opts Options) *Puller {
 		opts.Platform = platforms.Default()
 	}
 	opts.MaxConcurrentLayers = cmp.Or(opts.MaxConcurrentLayers, max(3, min(8, runtime.NumCPU())))
-	opts.ProgressTimeout = cmp.Or(opts.ProgressTimeout, 5*time.Minute)
 	opts.ProgressBytes = cmp.Or(opts.ProgressBytes, 64<<10)
 	return &Puller{opts: opts, flights: map[key]*flight{}}
 }

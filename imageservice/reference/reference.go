@@ -2,8 +2,6 @@ package reference
 
 import (
 	"fmt"
-	"regexp"
-	"strings"
 
 	"github.com/containerd/errdefs"
 	docker "github.com/distribution/reference"
@@ -80,15 +78,3 @@ func (r Reference) RepoTag() string {
 
 // RepoDigest is the name under CRI's Image.repo_digests for what was found.
 func (r Reference) RepoDigest(d digest.Digest) string { return r.Name() + "@" + d.String() }
-
-var hexID = regexp.MustCompile(`^(sha256:)?[0-9a-f]{1,64}$`)
-
-// IDPrefix reports whether s can be an image id or the beginning of one, and
-// returns its hexadecimal part. "sha256:" may stand before it or not. A word
-// like "cafe" is both a name and a prefix: who looks up asks for names first.
-func IDPrefix(s string) (string, bool) {
-	if !hexID.MatchString(s) {
-		return "", false
-	}
-	return strings.TrimPrefix(s, "sha256:"), true
-}

@@ -87,19 +87,6 @@ func TestNames(t *testing.T) {
 	}
 }
 
-func TestIDPrefix(t *testing.T) {
-	hex := strings.TrimPrefix(sha, "sha256:")
-	for in, want := range map[string]string{
-		sha: hex, hex: hex, hex[:12]: hex[:12], "sha256:" + hex[:7]: hex[:7],
-		"": "", "sha256:": "", "ABCD": "", "busybox": "", hex + "0": "", "a:b": "",
-	} {
-		got, ok := IDPrefix(in)
-		if got != want || ok != (want != "") {
-			t.Errorf("%q: %q %v", in, got, ok)
-		}
-	}
-}
-
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{"busybox", "a/b:c@" + sha, "[::1]:5000/x", "localhost:5000/x:1", "x@" + sha, "\x00", "A/b", "..", "a//b"} {
 		f.Add(s)
