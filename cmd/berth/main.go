@@ -30,7 +30,7 @@ Interface on a unix socket; its clients are the kubelet and crictl.
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(serveCommand(), configCommand(), versionCommand())
+	root.AddCommand(serveCommand(), configCommand(), doctorCommand(), versionCommand())
 	return root
 }
 
