@@ -4,8 +4,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/berth-cri/berth/atomicfile"
 )
@@ -41,7 +42,7 @@ func writeExit(dir string, e Exit) error {
 }
 
 // setStatus fills in a wait status.
-func (e *Exit) setStatus(ws syscall.WaitStatus) {
+func (e *Exit) setStatus(ws unix.WaitStatus) {
 	e.Known = true
 	if ws.Signaled() {
 		e.Signal = int(ws.Signal())

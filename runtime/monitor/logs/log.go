@@ -20,8 +20,9 @@ type Log struct {
 	file   *os.File   // nil: path is "" or could not be opened
 	dev    uint64
 	inode  uint64
-	failed error // why the last write did not work
-	grown  bool  // the carry holds more pages than it needs at rest
+	failed error  // why the last write did not work
+	last   Status // after Close
+	grown  bool   // the carry holds more pages than it needs at rest
 }
 
 // Status is what became of the output.
@@ -130,10 +131,14 @@ func (l *Log) Reopen() error {
 func (l *Log) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var s Status
-	if l.carry != nil {
-		s.LostLines, s.LostBytes = l.carry.head.LostLines, l.carry.head.LostBytes
+	return l.status()
+}
+
+func (l *Log) status() Status {
+	if l.carry == nil {
+		return l.last
 	}
+	s := Status{LostLines: l.carry.head.LostLines, LostBytes: l.carry.head.LostBytes}
 	if l.failed != nil {
 		s.Error = l.failed.Error()
 	}
@@ -155,6 +160,7 @@ func (l *Log) Close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.carry != nil {
+		l.last = l.status()
 		l.carry.close()
 		l.carry = nil
 	}
