@@ -1,0 +1,100 @@
+package house
+
+// levels says how high each folder stands; the longest match counts. A package
+// may import what stands lower. Folders of one level may import each other
+// only as beside says.
+var levels = map[string]int{
+	"cmd": 5,
+
+	"cri": 4,
+
+	"runtime/pod":       3,
+	"runtime/container": 3,
+	"runtime/reconcile": 3,
+
+	"runtime/cgroup":  2,
+	"runtime/index":   2,
+	"runtime/monitor": 2,
+	"runtime/oci":     2,
+	"runtime/rootfs":  2,
+	"runtime/spec":    2,
+	"runtime/stats":   2,
+	"imageservice":    2,
+	"cni":             2,
+
+	"atomicfile": 1,
+	"config":     1,
+	"fault":      1,
+	"linux":      1,
+	"trash":      1,
+	"undo":       1,
+}
+
+// beside lists the imports within one level, by folder: each package from the
+// first may import those of the others.
+var beside = map[string][]string{
+	"cri": {"cri/interceptor", "cri/streaming", "cri/events"},
+
+	"runtime/container": {"runtime/pod"},
+	"runtime/reconcile": {"runtime/pod", "runtime/container"},
+
+	"runtime/monitor":      {"runtime/monitor/logs", "runtime/oci", "runtime/oci/embedded"},
+	"runtime/oci/embedded": {"runtime/oci", "runtime/oci/embedded/plan", "runtime/oci/embedded/seccomp"},
+	"runtime/oci/external": {"runtime/oci"},
+	"runtime/rootfs":       {"runtime/oci", "runtime/oci/embedded"}, // the overlay that the init mounts
+
+	"imageservice":          {"imageservice/pull", "imageservice/reference", "imageservice/registry", "imageservice/layer", "imageservice/store"},
+	"imageservice/pull":     {"imageservice/reference", "imageservice/registry", "imageservice/layer", "imageservice/store"},
+	"imageservice/registry": {"imageservice/reference"},
+
+	"cni/network": {"cni/builtin", "cni/netns"},
+	"cni/builtin": {"cni/netns"},
+
+	"atomicfile":      {"linux", "fault"},
+	"trash":           {"linux", "fault"},
+	"linux/namespace": {"linux"},
+	"linux/probe":     {"linux", "linux/namespace"},
+}
+
+// limit keeps packages out of everything that a program links.
+type limit struct {
+	pkg    string   // the program, below the module
+	denied []string // import paths, or their beginnings
+	only   []string // if set: the only imports from outside of module and standard library
+	why    string
+}
+
+var limits = []limit{
+	{
+		pkg: "cmd/berth-monitor",
+		denied: []string{
+			"google.golang.org/grpc", "google.golang.org/protobuf", "k8s.io/", "github.com/google/go-containerregistry",
+			"github.com/containernetworking/", "github.com/vishvananda/netlink", "github.com/google/nftables",
+			"github.com/spf13/", "github.com/pelletier/", "net/http", "crypto/tls",
+		},
+		why: "the monitor is small: no gRPC, no images, no network, no Kubernetes",
+	},
+	{
+		pkg:    "cmd/berth-init",
+		denied: []string{"fmt", "encoding/json", "reflect", "os", "net", "log", "log/slog", "text/template", "regexp", "strconv"},
+		only:   []string{"golang.org/x/sys"},
+		why:    "berth-init starts in less than a millisecond",
+	},
+}
+
+// direct says who may import a module by its own hand.
+type direct struct {
+	pkg     string
+	folders []string
+	why     string
+}
+
+var directs = []direct{
+	{"google.golang.org/grpc", []string{"cri", "cmd/berth"}, "the wire protocol ends in cri"},
+	{"github.com/google/go-containerregistry", []string{"imageservice"}, "registries are imageservice's"},
+	{"github.com/containernetworking", []string{"cni"}, "CNI is cni's"},
+	{"github.com/vishvananda/netlink", []string{"cni", "linux/probe"}, "the network is cni's"},
+	{"github.com/google/nftables", []string{"cni", "linux/probe"}, "the network is cni's"},
+	{"github.com/pelletier/go-toml", []string{"config", "imageservice/registry"}, "config and hosts.toml are the TOML here"},
+	{"github.com/spf13", []string{"cmd/berth"}, "commands and flags are cmd's"},
+}
