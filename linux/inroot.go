@@ -13,8 +13,11 @@ import (
 // /proc) are refused. The path is resolved by the kernel, so that nobody who
 // renames directories meanwhile can lead it out.
 func OpenInRoot(root int, path string, flags int) (fd int, err error) {
+	if flags&unix.O_PATH == 0 { // which openat2 takes with few others
+		flags |= unix.O_NOCTTY
+	}
 	how := unix.OpenHow{
-		Flags:   uint64(flags | unix.O_CLOEXEC | unix.O_NOCTTY),
+		Flags:   uint64(flags | unix.O_CLOEXEC),
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 	}
 	err = retryPath("openat2", path, func() (err error) {

@@ -148,7 +148,7 @@ func (w wanted) resolve(v *View) (User, error) {
 		return User{}, err
 	}
 	if !found && !isNumber {
-		return User{}, fmt.Errorf("the image's /etc/passwd has no user %q: %w", user, errdefs.ErrNotFound)
+		return User{}, fmt.Errorf("the image's /etc/passwd has no user %q: %w", user, errdefs.ErrInvalidArgument)
 	}
 	u := User{UID: uid, Home: "/"}
 	if found {
@@ -207,7 +207,7 @@ func findGroup(groups []passwd.Group, group string) (uint32, error) {
 		}
 		return uint32(g.Gid), nil
 	}
-	return 0, fmt.Errorf("the image's /etc/group has no group %q: %w", group, errdefs.ErrNotFound)
+	return 0, fmt.Errorf("the image's /etc/group has no group %q: %w", group, errdefs.ErrInvalidArgument)
 }
 
 // findUser returns the first entry that matches, as every reader of

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/berth-cri/berth/linux"
+	"github.com/berth-cri/berth/linux/overlay"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
@@ -28,7 +29,7 @@ func OpenView(layers []string) (*View, error) {
 		}
 		return &View{os.NewFile(uintptr(fd), layers[0])}, nil
 	}
-	root, err := linux.OverlayView(layers)
+	root, err := overlay.View(layers)
 	if err != nil {
 		return nil, fmt.Errorf("open view of %d layers: %w", len(layers), err)
 	}
