@@ -1,0 +1,179 @@
+// Package nettest gives the tests of the network packages a host network of
+// their own, so that they can make bridges and rules without touching the
+// machine's.
+//
+// Owns: nothing outside of a test. Always true: what it made is gone when the
+// test ends. May import: linux/..., cni/netns, testing.
+package nettest
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-cri/berth/cni/netns"
+	"github.com/berth-cri/berth/linux/namespace"
+)
+
+const inside = "BERTH_NETTEST"
+
+// Main runs the tests of a package in new network and mount namespaces, which
+// are the "host" for everything below. For TestMain.
+func Main(m *testing.M) {
+	if os.Geteuid() != 0 {
+		os.Exit(m.Run()) // NeedHost skips
+	}
+	if os.Getenv(inside) != "" {
+		if err := namespace.LoopbackUp(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(m.Run())
+	}
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Env = append(os.Environ(), inside+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
+	err := cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		os.Exit(0)
+	case errors.As(err, &exit) && exit.ExitCode() > 0:
+		os.Exit(exit.ExitCode())
+	}
+	fmt.Fprintln(os.Stderr, "re-run in a network namespace:", err)
+	os.Exit(1)
+}
+
+// NeedHost skips a test that Main could not give a network.
+func NeedHost(t testing.TB) {
+	t.Helper()
+	if os.Getenv(inside) == "" {
+		t.Skip("needs root to make network namespaces")
+	}
+}
+
+// Pod pins a network namespace as a pod's, with lo up.
+func Pod(t testing.TB) string {
+	t.Helper()
+	path, remove := NewPod(t)
+	t.Cleanup(remove)
+	return path
+}
+
+// NewPod is Pod for a caller that ends the namespace itself.
+func NewPod(t testing.TB) (path string, remove func()) {
+	t.Helper()
+	NeedHost(t)
+	dir, err := os.MkdirTemp(t.TempDir(), "pod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir = filepath.Join(dir, "ns")
+	pins, err := namespace.Pin(dir, []namespace.Kind{namespace.Net}, namespace.LoopbackUp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pins[namespace.Net], func() {
+		if err := namespace.Unpin(dir); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// in runs fn in a pod, or on the host for "".
+func in(path string, fn func() error) error {
+	if path == "" {
+		return fn()
+	}
+	return netns.Do(path, fn)
+}
+
+// Serve answers on a TCP or UDP address of a pod ("" is the host) with name and
+// the client's address, until the test ends.
+func Serve(t testing.TB, pod, network, address, name string) {
+	t.Helper()
+	err := in(pod, func() error {
+		if strings.HasPrefix(network, "udp") {
+			c, err := net.ListenPacket(network, address)
+			if err != nil {
+				return err
+			}
+			t.Cleanup(func() { c.Close() })
+			go serveUDP(c, name)
+			return nil
+		}
+		l, err := net.Listen(network, address)
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { l.Close() })
+		go serveTCP(l, name)
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("serve on %s: %v", address, err)
+	}
+}
+
+func serveTCP(l net.Listener, name string) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		fmt.Fprintf(c, "%s %s\n", name, c.RemoteAddr())
+		c.Close()
+	}
+}
+
+func serveUDP(c net.PacketConn, name string) {
+	buf := make([]byte, 64)
+	for {
+		_, from, err := c.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		_, _ = c.WriteTo(fmt.Appendf(nil, "%s %s\n", name, from), from)
+	}
+}
+
+// Ask connects from a pod ("" is the host) and returns the name that answers and
+// the address that it saw.
+func Ask(pod, network, address string) (name, from string, err error) {
+	err = in(pod, func() error {
+		d := net.Dialer{Timeout: 3 * time.Second}
+		c, err := d.Dial(network, address)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(3 * time.Second))
+		if strings.HasPrefix(network, "udp") {
+			if _, err := io.WriteString(c, "?"); err != nil {
+				return err
+			}
+		}
+		line, err := bufio.NewReader(c).ReadString('\n')
+		if err != nil {
+			return err
+		}
+		who, addr, _ := strings.Cut(strings.TrimSpace(line), " ")
+		name = who
+		from, _, err = net.SplitHostPort(addr)
+		return err
+	})
+	return name, from, err
+}

@@ -1,0 +1,118 @@
+package network
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/containernetworking/cni/libcni"
+	"github.com/fsnotify/fsnotify"
+)
+
+// rescanEvery is how often the directory is read while there is no network, and
+// when no watch is to be had. A watch alone is not enough: one on a directory
+// that was removed and made anew is lost for ever.
+const rescanEvery = 2 * time.Second
+
+// settleTime waits for the rest of a burst of changes.
+const settleTime = 20 * time.Millisecond
+
+func (m *Manager) watch(ctx context.Context) {
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		m.opts.Logger.Warn("cannot watch the CNI configuration; reading it every few seconds", "err", err)
+		m.poll(ctx)
+		return
+	}
+	defer w.Close()
+	dir := filepath.Clean(m.opts.ConfDir)
+	follow := func() bool {
+		// Adding what is watched already does nothing.
+		parent := w.Add(filepath.Dir(dir))
+		return w.Add(dir) == nil && parent == nil
+	}
+	follow()
+	m.reload() // what changed before the watch began
+	tick := time.NewTicker(rescanEvery)
+	defer tick.Stop()
+	watched := true
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e, ok := <-w.Events:
+			if !ok {
+				return
+			}
+			if e.Name != dir && filepath.Dir(e.Name) != dir {
+				continue // something else in the parent
+			}
+			drain(ctx, w)
+		case err := <-w.Errors:
+			m.opts.Logger.Warn("watching the CNI configuration", "dir", dir, "err", err)
+		case <-tick.C:
+			if m.ready() && watched {
+				continue
+			}
+		}
+		watched = follow()
+		m.reload()
+	}
+}
+
+// drain takes the events that come close together.
+func drain(ctx context.Context, w *fsnotify.Watcher) {
+	for timer := time.After(settleTime); ; {
+		select {
+		case <-w.Events:
+		case <-timer:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (m *Manager) poll(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(rescanEvery):
+			m.reload()
+		}
+	}
+}
+
+func (m *Manager) ready() bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return len(m.conf.networks) > 0
+}
+
+// reload reads the directory and publishes what changed.
+func (m *Manager) reload() {
+	l := load(m.opts.ConfDir, m.opts.MaxConfNum)
+	m.mu.RLock()
+	old := m.conf
+	m.mu.RUnlock()
+	same := slices.EqualFunc(old.networks, l.networks, func(a, b *libcni.NetworkConfigList) bool {
+		return string(a.Bytes) == string(b.Bytes)
+	})
+	sameProblems := slices.EqualFunc(old.problems, l.problems, func(a, b error) bool { return a.Error() == b.Error() })
+	if !sameProblems {
+		for _, err := range l.problems {
+			m.opts.Logger.Warn("CNI configuration left out", "err", err)
+		}
+	}
+	switch {
+	case !same:
+		m.opts.Logger.Info("CNI configuration", "dir", m.opts.ConfDir, "networks", l.names)
+		m.publish(l)
+	case !sameProblems:
+		m.mu.Lock()
+		m.conf.problems = l.problems
+		m.mu.Unlock()
+	}
+}
