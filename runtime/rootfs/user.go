@@ -127,9 +127,14 @@ func number(s string) (id uint32, ok bool, err error) {
 	return uint32(n), true, nil
 }
 
+// files is what resolve needs of an image; see View.
+type files interface {
+	ReadFile(path string, limit int64) ([]byte, error)
+}
+
 // resolve looks the wish up in the image. A number needs no entry there; a
 // name does. Without a group, it is the entry's, or 0 as Docker has it.
-func (w wanted) resolve(v *View) (User, error) {
+func (w wanted) resolve(image files) (User, error) {
 	user := w.user
 	if user == "" {
 		user = "0"
@@ -138,7 +143,7 @@ func (w wanted) resolve(v *View) (User, error) {
 	if err != nil {
 		return User{}, err
 	}
-	entry, found, err := findUser(v, func(e passwd.User) bool {
+	entry, found, err := findUser(image, func(e passwd.User) bool {
 		if isNumber {
 			return e.Uid == int(uid)
 		}
@@ -156,7 +161,7 @@ func (w wanted) resolve(v *View) (User, error) {
 			return User{}, err
 		}
 	}
-	groups, err := readGroups(v, w.merge && u.Username != "" || w.group != "")
+	groups, err := readGroups(image, w.merge && u.Username != "" || w.group != "")
 	if err != nil {
 		return User{}, err
 	}
@@ -212,8 +217,8 @@ func findGroup(groups []passwd.Group, group string) (uint32, error) {
 
 // findUser returns the first entry that matches, as every reader of
 // /etc/passwd does. An image without the file has no users.
-func findUser(v *View, match func(passwd.User) bool) (e passwd.User, found bool, err error) {
-	b, err := v.ReadFile("/etc/passwd", maxUserFile)
+func findUser(image files, match func(passwd.User) bool) (e passwd.User, found bool, err error) {
+	b, err := image.ReadFile("/etc/passwd", maxUserFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return e, false, nil
 	}
@@ -230,11 +235,11 @@ func findUser(v *View, match func(passwd.User) bool) (e passwd.User, found bool,
 	return users[0], true, nil
 }
 
-func readGroups(v *View, needed bool) ([]passwd.Group, error) {
+func readGroups(image files, needed bool) ([]passwd.Group, error) {
 	if !needed {
 		return nil, nil
 	}
-	b, err := v.ReadFile("/etc/group", maxUserFile)
+	b, err := image.ReadFile("/etc/group", maxUserFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
