@@ -34,7 +34,7 @@ func inflate(out, in *pipe) error {
 	if err != nil && err != io.EOF {
 		return err
 	}
-	name, r, done := "tar", io.Reader(br), func() {}
+	name, r := "tar", io.Reader(br)
 	for _, m := range magics {
 		if !bytes.HasPrefix(head, []byte(m.prefix)) {
 			continue
@@ -42,32 +42,37 @@ func inflate(out, in *pipe) error {
 		if m.open == nil {
 			return fmt.Errorf("layer compressed by %s: %w", m.name, errdefs.ErrNotImplemented)
 		}
-		name = m.name
-		if r, done, err = m.open(br); err != nil {
-			break
+		z, done, err := m.open(br)
+		if err != nil {
+			return blame(in, m.name, err)
 		}
+		defer done()
+		name, r = m.name, z
 	}
-	if err == nil || err == io.EOF {
-		err = out.copy(r, func([]byte) error { return nil })
-		done()
+	return blame(in, name, out.copy(r, func([]byte) error { return nil }))
+}
+
+// blame tells a blob that cannot be decompressed from a source that failed.
+func blame(in *pipe, name string, err error) error {
+	if err == nil || in.failed != nil || in.ctx.Err() != nil {
+		return err
 	}
-	if err != nil && in.failed == nil && in.ctx.Err() == nil {
-		return fmt.Errorf("inflate %s: %w: %w", name, err, errdefs.ErrDataLoss)
-	}
-	return err // of the source: it is no fault of the bytes
+	return fmt.Errorf("inflate %s: %w: %w", name, err, errdefs.ErrDataLoss)
 }
 
 var gzips sync.Pool
 
-// openGzip takes klauspost's inflater as it is. pgzip was measured too: its
-// read-ahead and its checksum in a goroutine are what the pipeline does anyway.
+// openGzip takes klauspost's inflater as it is. pgzip's read-ahead is what the
+// pipeline does anyway; measured alone on 2 cores: 206 against 211 MB/s and 4.9
+// against 5.1 ms of CPU per MB (binaries), 366 against 395 MB/s and 2.8 against
+// 2.8 ms (sources); the standard library 156 and 313 MB/s.
 func openGzip(br *bufio.Reader) (io.Reader, func(), error) {
 	z, ok := gzips.Get().(*gzip.Reader)
 	if !ok {
 		z = new(gzip.Reader)
 	}
 	if err := z.Reset(br); err != nil {
-		return nil, func() {}, err
+		return nil, nil, err
 	}
 	return z, func() { gzips.Put(z) }, nil
 }
@@ -75,7 +80,7 @@ func openGzip(br *bufio.Reader) (io.Reader, func(), error) {
 func openZstd(br *bufio.Reader) (io.Reader, func(), error) {
 	z, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 	if err != nil {
-		return nil, func() {}, err
+		return nil, nil, err
 	}
 	return z, z.Close, nil
 }

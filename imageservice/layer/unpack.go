@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
@@ -119,7 +120,7 @@ func run(parent context.Context, r io.Reader, dir string, opts Options) (Result,
 	)
 	stage := func(out *pipe, f func() error) {
 		wg.Go(func() {
-			err := f()
+			err := guard(f)
 			out.close(err)
 			if err != nil {
 				cancel(err) // the first error is the cause, the rest are consequences
@@ -131,7 +132,7 @@ func run(parent context.Context, r io.Reader, dir string, opts Options) (Result,
 	stage(hashed, func() (err error) { res.DiffID, err = sum(hashed, raw, opts, count); return err })
 
 	u := untar{tree: t, limits: opts.Limits, read: hashed}
-	if err := u.run(); err != nil {
+	if err := guard(u.run); err != nil {
 		cancel(err)
 	}
 	wg.Wait()
@@ -141,6 +142,17 @@ func run(parent context.Context, r io.Reader, dir string, opts Options) (Result,
 	res.Compressed = count.downloaded.Load()
 	res.Size, res.Entries, res.Implied = u.size, u.inodes, u.implied
 	return res, nil
+}
+
+// guard turns a panic into an error: a decompressor that stumbles over hostile
+// bytes must not take the daemon with it.
+func guard(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s: %w", p, debug.Stack(), errdefs.ErrInternal)
+		}
+	}()
+	return f()
 }
 
 // counter holds the totals of one Unpack.

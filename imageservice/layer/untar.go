@@ -135,6 +135,9 @@ func (u *untar) entry(h *tar.Header, r io.Reader) error {
 	case tar.TypeLink:
 		return u.link(at, name, h.Linkname)
 	case tar.TypeSymlink:
+		if h.Linkname == "" {
+			return fmt.Errorf("symbolic link to nothing: %w", errdefs.ErrInvalidArgument)
+		}
 		err = u.tree.place(at, name, func() error { return linux.Symlinkat(h.Linkname, at.fd, name) })
 	case tar.TypeFifo:
 		err = u.node(at, name, unix.S_IFIFO, h)

@@ -123,17 +123,15 @@ func (s *Store) unclaim(d digest.Digest) {
 	delete(s.busy, d)
 }
 
-// makeTemp makes the directory to unpack into. Its name is the layer's, which
-// is claimed: what is there already was left by a writer that could not discard it.
-func (w *LayerWriter) makeTemp() error {
-	w.temp = filepath.Join(w.store.tmpDir(), tempPrefix+w.diffID.Encoded())
+// makeTemp makes the directory to unpack into. Its name is random, since the
+// hash of the name is what SpreadDirs chooses the place by: a layer that was
+// removed a moment ago shall not come back to the inodes it had.
+func (w *LayerWriter) makeTemp() (err error) {
+	w.temp, err = os.MkdirTemp(w.store.tmpDir(), tempPrefix+w.diffID.Encoded()+".")
+	if err != nil {
+		return err
+	}
 	w.Dir = filepath.Join(w.temp, "fs")
-	if err := w.store.bin.Discard(w.temp); err != nil {
-		return err
-	}
-	if err := os.Mkdir(w.temp, 0o700); err != nil {
-		return err
-	}
 	return os.Mkdir(w.Dir, 0o755)
 }
 

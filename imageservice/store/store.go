@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/berth-cri/berth/linux"
 	"github.com/berth-cri/berth/trash"
 	"github.com/opencontainers/go-digest"
 )
@@ -66,6 +67,9 @@ func Open(root string, opts Options) (*Store, error) {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("open image store: %w", err)
 		}
+	}
+	if err := linux.SpreadDirs(s.tmpDir()); err != nil {
+		s.log.Debug("new layers are not spread over the disk", "error", err) // not ext4
 	}
 	var err error
 	if s.bin == nil {

@@ -222,7 +222,8 @@ func (s *Store) discardTemps() (n int, err error) {
 	}
 	var errs []error
 	for _, e := range entries {
-		encoded, ours := strings.CutPrefix(e.Name(), tempPrefix)
+		name, ours := strings.CutPrefix(e.Name(), tempPrefix)
+		encoded, _, _ := strings.Cut(name, ".")
 		d := digest.NewDigestFromEncoded(digest.SHA256, encoded)
 		if !ours || checkDigest(d) != nil || !s.tryClaim(d) {
 			continue
