@@ -15,6 +15,7 @@ func (c *compiler) memory(res *specs.LinuxResources) error {
 		return nil
 	}
 	// Gone from the kernel (5.4) or always on (5.11).
+	//lint:ignore SA1019 it is read to be refused
 	if value(m.Kernel) > 0 || value(m.KernelTCP) > 0 {
 		return unsupported("memory.kernel", "the kernel has no such limit any more")
 	}

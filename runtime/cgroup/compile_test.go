@@ -197,6 +197,7 @@ func TestCompileRefuses(t *testing.T) {
 		field string
 		kind  func(error) bool
 	}{
+		//lint:ignore SA1019 it is set to be refused
 		{"kernel memory", V1, res{Memory: &specs.LinuxMemory{Kernel: ptr(int64(1))}}, "memory.kernel", errdefs.IsNotImplemented},
 		{"no hierarchy", V1, res{Memory: &specs.LinuxMemory{UseHierarchy: ptr(false)}}, "memory.useHierarchy", errdefs.IsNotImplemented},
 		{"swap below memory, v1", V1, res{Memory: &specs.LinuxMemory{Limit: ptr(int64(2)), Swap: ptr(int64(1))}}, "memory.swap", errdefs.IsInvalidArgument},

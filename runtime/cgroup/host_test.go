@@ -2,6 +2,7 @@ package cgroup
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,10 @@ func TestMain(m *testing.M) {
 	case "eat":
 		waitForGo()
 		eat()
+	case "hold":
+		waitForGo()
+		eaten = append(eaten, bytes.Repeat([]byte{1}, 8<<20))
+		time.Sleep(time.Hour)
 	case "fork":
 		waitForGo()
 		forkBomb()

@@ -4,6 +4,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -128,18 +129,19 @@ func TestSetIsAllOrNothing(t *testing.T) {
 func TestSetChecksUsageWhenAsked(t *testing.T) {
 	m := host(t)
 	c := create(t, m, "one", nil)
-	cmd, _ := process(t, "sleep")
+	cmd, release := process(t, "hold") // 8 MiB
 	join(t, c, cmd.Process.Pid)
-	// What the process had before it came is charged elsewhere: write a page
-	// cache of our own here.
-	res := &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(1)), CheckBeforeUpdate: ptr(true)}}
+	release()
 	file := "memory.usage_in_bytes"
 	if m.mode == V2 {
 		file = "memory.current"
 	}
-	if c.now("memory", file) == "0" {
-		t.Skip("nothing is charged to a sleeping process here")
+	for deadline := time.Now().Add(20 * time.Second); len(c.now("memory", file)) < 7; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("usage stays at %s", c.now("memory", file))
+		}
 	}
+	res := &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(1 << 20)), CheckBeforeUpdate: ptr(true)}}
 	if err := c.Set(res); !errdefs.IsFailedPrecondition(err) {
 		t.Errorf("a limit below the usage: %v", err)
 	}
