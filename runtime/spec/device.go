@@ -46,7 +46,7 @@ func findDevice(d *runtimeapi.Device) ([]specs.LinuxDevice, error) {
 	}
 	path, err := filepath.EvalSymlinks(d.GetHostPath())
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", err, kindOf(err))
+		return nil, fmt.Errorf("%s: %w: %w", d.GetHostPath(), err, kindOf(err))
 	}
 	node, err := nodeAt(path, filepath.Clean(inside))
 	if err == nil {

@@ -45,15 +45,15 @@ func oldProfile(field, text string) (*runtimeapi.SecurityProfile, error) {
 }
 
 func seccompProfile(sc *runtimeapi.LinuxContainerSecurityContext) (*runtimeapi.SecurityProfile, error) {
-	p, err := profileOf("linux.security_context.seccomp", sc.GetSeccomp(),
-		"linux.security_context.seccomp_profile_path", sc.GetSeccompProfilePath()) //nolint:staticcheck // old clients still set it
+	//lint:ignore SA1019 old clients still set it
+	p, err := profileOf(securityContext+"seccomp", sc.GetSeccomp(), securityContext+"seccomp_profile_path", sc.GetSeccompProfilePath())
 	if err == nil && p.GetProfileType() == runtimeapi.SecurityProfile_Localhost && !strings.HasPrefix(p.GetLocalhostRef(), "/") {
-		return nil, invalid("linux.security_context.seccomp.localhost_ref", p.GetLocalhostRef(), "must be an absolute path")
+		return nil, invalid(securityContext+"seccomp.localhost_ref", p.GetLocalhostRef(), "must be an absolute path")
 	}
 	return p, err
 }
 
 func apparmorProfile(sc *runtimeapi.LinuxContainerSecurityContext) (*runtimeapi.SecurityProfile, error) {
-	return profileOf("linux.security_context.apparmor", sc.GetApparmor(),
-		"linux.security_context.apparmor_profile", sc.GetApparmorProfile()) //nolint:staticcheck // critest still sets it
+	//lint:ignore SA1019 critest still sets it
+	return profileOf(securityContext+"apparmor", sc.GetApparmor(), securityContext+"apparmor_profile", sc.GetApparmorProfile())
 }

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -41,10 +42,24 @@ func seccomp(in *Input, s *specs.Spec) error {
 
 // ParseProfile reads a seccomp profile for a container with the given bounding
 // set, in the OCI's form or in Docker's, whose rules may depend on capabilities,
-// architecture and kernel. Nil without an error is a profile that says nothing.
+// architecture and kernel.
 func ParseProfile(text []byte, bounding []string) (*specs.LinuxSeccomp, error) {
 	if len(text) > maxProfile {
 		return nil, fmt.Errorf("the profile is larger than %d bytes: %w", maxProfile, errdefs.ErrInvalidArgument)
+	}
+	// The library trusts its rules to be there.
+	var outline struct {
+		DefaultAction specs.LinuxSeccompAction `json:"defaultAction"`
+		Syscalls      []*json.RawMessage       `json:"syscalls"`
+	}
+	if err := json.Unmarshal(text, &outline); err != nil {
+		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	if outline.DefaultAction == "" {
+		return nil, fmt.Errorf("the profile has no defaultAction: %w", errdefs.ErrInvalidArgument)
+	}
+	if i := slices.Index(outline.Syscalls, nil); i >= 0 {
+		return nil, fmt.Errorf("syscalls[%d] is null: %w", i, errdefs.ErrInvalidArgument)
 	}
 	p, err := moby.LoadProfile(string(text), bound(bounding))
 	if err != nil {

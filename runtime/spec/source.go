@@ -45,7 +45,7 @@ func prepareMount(m *runtimeapi.Mount) (Source, error) {
 	}
 	path, err := filepath.EvalSymlinks(m.GetHostPath())
 	if err != nil {
-		return Source{}, fmt.Errorf("%w: %w", err, kindOf(err))
+		return Source{}, fmt.Errorf("%s: %w: %w", m.GetHostPath(), err, kindOf(err))
 	}
 	s := Source{Path: path}
 	if m.GetPropagation() == runtimeapi.MountPropagation_PROPAGATION_PRIVATE {

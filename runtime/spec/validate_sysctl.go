@@ -18,15 +18,11 @@ func validateSysctls(sysctls map[string]string, ns *runtimeapi.NamespaceOption) 
 		if err := noNUL(field, value); err != nil {
 			return err
 		}
-		// The kubelet writes either form; slashes allow dots in interface names.
-		name := key
-		if first := strings.IndexAny(name, "./"); first >= 0 && name[first] == '/' {
-			name = strings.NewReplacer("/", ".", ".", "/").Replace(name)
-		}
-		if name == "" || strings.Contains(name, "..") || strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".") || strings.ContainsAny(name, "\x00 \n") {
+		path, ok := sysctlPath(key)
+		if !ok {
 			return invalid(field, value, "not the name of a sysctl")
 		}
-		mode, kind := sysctlNamespace(name, ns)
+		mode, kind := sysctlNamespace(path, ns)
 		if kind == "" {
 			return invalid(field, value, "not a sysctl of a namespace: it would change the host")
 		}
@@ -37,15 +33,31 @@ func validateSysctls(sysctls map[string]string, ns *runtimeapi.NamespaceOption) 
 	return nil
 }
 
+// sysctlPath is where a sysctl lies below /proc/sys. Its name comes with dots or
+// with slashes, whichever stands first; the other one is then part of a name, as
+// in net/ipv4/conf/eth0.1/forwarding.
+func sysctlPath(key string) (path string, ok bool) {
+	path = key
+	if first := strings.IndexAny(key, "./"); first >= 0 && key[first] == '.' {
+		path = strings.NewReplacer("/", ".", ".", "/").Replace(key)
+	}
+	for part := range strings.SplitSeq(path, "/") {
+		if part == "" || part == "." || part == ".." {
+			return "", false
+		}
+	}
+	return path, !strings.ContainsAny(path, "\x00 \n")
+}
+
 // sysctlNamespace says which namespace a sysctl belongs to, and whose the pod's
 // is.
-func sysctlNamespace(name string, ns *runtimeapi.NamespaceOption) (runtimeapi.NamespaceMode, string) {
+func sysctlNamespace(path string, ns *runtimeapi.NamespaceOption) (runtimeapi.NamespaceMode, string) {
 	switch {
-	case strings.HasPrefix(name, "net."):
+	case strings.HasPrefix(path, "net/"):
 		return ns.GetNetwork(), "network"
-	case strings.HasPrefix(name, "fs.mqueue."), strings.HasPrefix(name, "kernel.shm"), strings.HasPrefix(name, "kernel.msg"), name == "kernel.sem":
+	case strings.HasPrefix(path, "fs/mqueue/"), strings.HasPrefix(path, "kernel/shm"), strings.HasPrefix(path, "kernel/msg"), path == "kernel/sem":
 		return ns.GetIpc(), "IPC"
-	case name == "kernel.domainname", name == "kernel.hostname":
+	case path == "kernel/domainname", path == "kernel/hostname":
 		return ns.GetNetwork(), "UTS" // it goes with the network
 	}
 	return 0, ""

@@ -1,0 +1,143 @@
+package spec
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+func TestCapabilities(t *testing.T) {
+	show := func(s *specs.Spec) any {
+		c := s.Process.Capabilities
+		if !slices.Equal(c.Bounding, c.Effective) || !slices.Equal(c.Bounding, c.Permitted) || !slices.Equal(c.Inheritable, c.Ambient) {
+			return "the sets disagree"
+		}
+		short := func(list []string) string { return strings.ReplaceAll(strings.Join(list, " "), "CAP_", "") }
+		out := short(c.Bounding)
+		if slices.Equal(c.Bounding, allHeld()) {
+			out = "everything"
+		}
+		out = strings.Replace(out, short(defaultCapabilities), "defaults", 1)
+		return out + "; " + short(c.Ambient)
+	}
+	caps := func(add, drop, ambient string) func(*Input) {
+		return secure(func(s *security) {
+			s.Capabilities = &runtimeapi.Capability{AddCapabilities: strings.Fields(add), DropCapabilities: strings.Fields(drop), AddAmbientCapabilities: strings.Fields(ambient)}
+		})
+	}
+	holding := func(list ...string) func(*Input) {
+		return func(in *Input) { in.Node.Host.Capabilities = list }
+	}
+	tryEach(t, show, map[string]outcome{
+		"nothing asked":                 {in: on(), want: "defaults; "},
+		"one more":                      {in: on(caps("NET_ADMIN", "", "")), want: "defaults NET_ADMIN; "},
+		"with prefix, in lower case":    {in: on(caps("cap_net_admin", "cap_KILL", "")), want: "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE SYS_CHROOT AUDIT_WRITE NET_ADMIN; "},
+		"one that is there already":     {in: on(caps("CHOWN", "", "")), want: "defaults; "},
+		"all":                           {in: on(caps("ALL", "", "")), want: "everything; "},
+		"none":                          {in: on(caps("", "all", "")), want: "; "},
+		"none but one":                  {in: on(caps("NET_BIND_SERVICE", "ALL", "")), want: "NET_BIND_SERVICE; "},
+		"ambient, besides the defaults": {in: on(caps("", "", "NET_ADMIN")), want: "defaults NET_ADMIN; NET_ADMIN"},
+		"ambient, nothing else":         {in: on(caps("", "ALL", "NET_BIND_SERVICE")), want: "NET_BIND_SERVICE; NET_BIND_SERVICE"},
+		"added and ambient":             {in: on(caps("SYS_TIME", "ALL", "SYS_TIME")), want: "SYS_TIME; SYS_TIME"},
+		"dropping takes from all sets":  {in: on(caps("SYS_TIME", "SYS_TIME", "SYS_TIME")), want: "defaults; "},
+		"privileged":                    {in: on(privileged, caps("", "ALL", "")), want: "everything; "},
+		"a Berth that holds few":        {in: on(holding("CAP_CHOWN", "CAP_KILL")), want: "CHOWN KILL; "},
+		"all, of a Berth with few":      {in: on(holding("CAP_KILL", "CAP_BPF"), caps("ALL", "", "")), want: "KILL BPF; "},
+		"one that Berth does not have":  {in: on(caps("SYS_RESOURCE", "", "")), kind: errdefs.IsFailedPrecondition, want: "CAP_SYS_RESOURCE"},
+		"ambient without having it":     {in: on(caps("", "", "WAKE_ALARM")), kind: errdefs.IsFailedPrecondition, want: "CAP_WAKE_ALARM"},
+		"one that does not exist":       {in: on(caps("", "FLY", "")), kind: errdefs.IsInvalidArgument, want: "drop_capabilities[0]"},
+		"an empty name":                 {in: on(secure(func(s *security) { s.Capabilities = &runtimeapi.Capability{AddCapabilities: []string{""}} })), kind: errdefs.IsInvalidArgument, want: "add_capabilities[0]"},
+	})
+}
+
+func TestSeccompStep(t *testing.T) {
+	of := func(kind runtimeapi.SecurityProfile_ProfileType, ref string) func(*Input) {
+		return secure(func(s *security) { s.Seccomp = &runtimeapi.SecurityProfile{ProfileType: kind, LocalhostRef: ref} })
+	}
+	old := func(text string) func(*Input) {
+		//lint:ignore SA1019 old clients still set it
+		return secure(func(s *security) { s.SeccompProfilePath = text })
+	}
+	file := func(text string) func(*Input) { return func(in *Input) { in.Resolved.SeccompProfile = []byte(text) } }
+	admin := secure(func(s *security) { s.Capabilities = &runtimeapi.Capability{AddCapabilities: []string{"SYS_ADMIN"}} })
+	const (
+		standard   = runtimeapi.SecurityProfile_RuntimeDefault
+		unconfined = runtimeapi.SecurityProfile_Unconfined
+		local      = runtimeapi.SecurityProfile_Localhost
+	)
+	show := func(s *specs.Spec) any {
+		p := s.Linux.Seccomp
+		if p == nil {
+			return "none"
+		}
+		var mount, lsm bool
+		for _, c := range p.Syscalls {
+			mount = mount || slices.Contains(c.Names, "mount") && c.Action == specs.ActAllow
+			lsm = lsm || slices.Contains(c.Names, "lsm_get_self_attr") && c.Action == specs.ActAllow
+		}
+		return fmt.Sprint(p.DefaultAction, " mount ", mount, " lsm ", lsm)
+	}
+	docker := `{"defaultAction":"SCMP_ACT_ERRNO","archMap":[{"architecture":"SCMP_ARCH_X86_64"}],"syscalls":[{"names":["mount"],"action":"SCMP_ACT_ALLOW","includes":{"caps":["CAP_SYS_ADMIN"]}}]}`
+	tryEach(t, show, map[string]outcome{
+		"nothing asked":                  {in: on(), want: "none"},
+		"the default":                    {in: on(of(standard, "")), want: "SCMP_ACT_ERRNO mount false lsm true"},
+		"the default, with SYS_ADMIN":    {in: on(of(standard, ""), admin), want: "SCMP_ACT_ERRNO mount true lsm true"},
+		"the default in the old way":     {in: on(old("runtime/default")), want: "SCMP_ACT_ERRNO mount false lsm true"},
+		"a default of the node's own":    {in: on(of(standard, ""), func(in *Input) { in.Node.SeccompDefault = []byte(docker) }), want: "SCMP_ACT_ERRNO mount false lsm false"},
+		"unconfined":                     {in: on(of(unconfined, "")), want: "none"},
+		"unconfined in the old way":      {in: on(old("unconfined")), want: "none"},
+		"the new way beats the old":      {in: on(old("runtime/default"), of(unconfined, "")), want: "none"},
+		"privileged":                     {in: on(privileged, of(standard, "")), want: "none"},
+		"a file":                         {in: on(of(local, "/p.json"), file(`{"defaultAction":"SCMP_ACT_LOG"}`)), want: "SCMP_ACT_LOG mount false lsm false"},
+		"a file with the old prefix":     {in: on(of(local, "localhost//p.json"), file(`{"defaultAction":"SCMP_ACT_LOG"}`)), want: "SCMP_ACT_LOG mount false lsm false"},
+		"a file in the old way":          {in: on(old("localhost//p.json"), file(`{"defaultAction":"SCMP_ACT_LOG"}`)), want: "SCMP_ACT_LOG mount false lsm false"},
+		"Docker's conditions hold":       {in: on(of(local, "/p.json"), file(docker)), want: "SCMP_ACT_ERRNO mount false lsm false"},
+		"Docker's conditions hold, met":  {in: on(of(local, "/p.json"), file(docker), admin), want: "SCMP_ACT_ERRNO mount true lsm false"},
+		"a file that is no profile":      {in: on(of(local, "/p.json"), file(`{`)), kind: errdefs.IsInvalidArgument, want: "/p.json"},
+		"a file without a default":       {in: on(of(local, "/p.json"), file(`{}`)), kind: errdefs.IsInvalidArgument, want: "defaultAction"},
+		"a file with a hole":             {in: on(of(local, "/p.json"), file(`{"defaultAction":"SCMP_ACT_LOG","syscalls":[null]}`)), kind: errdefs.IsInvalidArgument, want: "syscalls[0]"},
+		"a file that is far too large":   {in: on(of(local, "/p.json"), file(strings.Repeat(" ", maxProfile+1))), kind: errdefs.IsInvalidArgument, want: "larger"},
+		"a relative file":                {in: on(of(local, "p.json")), kind: errdefs.IsInvalidArgument, want: "absolute"},
+		"no file":                        {in: on(of(local, "")), kind: errdefs.IsInvalidArgument, want: "localhost_ref"},
+		"a file for the default":         {in: on(of(standard, "/p.json")), kind: errdefs.IsInvalidArgument, want: "localhost_ref"},
+		"an unknown kind":                {in: on(of(9, "")), kind: errdefs.IsInvalidArgument, want: "profile_type"},
+		"an unknown word in the old way": {in: on(old("default")), kind: errdefs.IsInvalidArgument, want: "seccomp_profile_path"},
+		"a kernel without filters":       {in: on(of(standard, ""), func(in *Input) { in.Node.Host.Seccomp = false }), kind: errdefs.IsFailedPrecondition, want: "no seccomp"},
+	})
+}
+
+func TestAppArmorStep(t *testing.T) {
+	of := func(kind runtimeapi.SecurityProfile_ProfileType, ref string) func(*Input) {
+		return secure(func(s *security) { s.Apparmor = &runtimeapi.SecurityProfile{ProfileType: kind, LocalhostRef: ref} })
+	}
+	//lint:ignore SA1019 critest still sets it
+	old := secure(func(s *security) { s.ApparmorProfile = "localhost/p" })
+	host := func(profile string) func(*Input) {
+		return func(in *Input) { in.Node.Host.AppArmor, in.Node.Host.AppArmorDefault = true, profile }
+	}
+	const (
+		standard   = runtimeapi.SecurityProfile_RuntimeDefault
+		unconfined = runtimeapi.SecurityProfile_Unconfined
+		local      = runtimeapi.SecurityProfile_Localhost
+	)
+	tryEach(t, func(s *specs.Spec) any { return s.Process.ApparmorProfile }, map[string]outcome{
+		"a host without":                 {in: on(), want: ""},
+		"the default without a host":     {in: on(of(standard, "")), want: ""},
+		"a profile without a host":       {in: on(of(local, "p")), kind: errdefs.IsFailedPrecondition, want: "no AppArmor"},
+		"a profile in the old way":       {in: on(host(""), old), want: "p"},
+		"nothing asked":                  {in: on(host("berth")), want: "berth"},
+		"nothing asked, none loaded":     {in: on(host("")), want: ""},
+		"the default":                    {in: on(host("berth"), of(standard, "")), want: "berth"},
+		"the default, none loaded":       {in: on(host(""), of(standard, "")), kind: errdefs.IsNotImplemented, want: "RuntimeDefault"},
+		"unconfined":                     {in: on(host("berth"), of(unconfined, "")), want: ""},
+		"privileged":                     {in: on(host("berth"), privileged), want: ""},
+		"privileged, but with a profile": {in: on(host("berth"), privileged, of(local, "p")), want: "p"},
+		"labels of SELinux":              {in: on(secure(func(s *security) { s.SelinuxOptions = &runtimeapi.SELinuxOption{Level: "s0"} })), kind: errdefs.IsNotImplemented, want: "selinux_options"},
+		"labels without a word":          {in: on(secure(func(s *security) { s.SelinuxOptions = &runtimeapi.SELinuxOption{} })), want: ""},
+	})
+}
