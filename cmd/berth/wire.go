@@ -3,11 +3,336 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/berth-cri/berth/cni/network"
 	"github.com/berth-cri/berth/config"
+	"github.com/berth-cri/berth/cri"
+	"github.com/berth-cri/berth/cri/interceptor"
+	"github.com/berth-cri/berth/fault"
+	"github.com/berth-cri/berth/imageservice"
+	"github.com/berth-cri/berth/runtime/cgroup"
+	"github.com/berth-cri/berth/runtime/container"
+	"github.com/berth-cri/berth/runtime/monitor"
+	"github.com/berth-cri/berth/runtime/pod"
+	"github.com/berth-cri/berth/runtime/reconcile"
+	"github.com/berth-cri/berth/runtime/rootfs"
+	"github.com/berth-cri/berth/runtime/spec"
+	"github.com/berth-cri/berth/trash"
 )
+
+// daemonParts is the daemon put together: the one place that knows who
+// implements what.
+type daemonParts struct {
+	cfg     *config.Config
+	log     *slog.Logger
+	bin     *trash.Bin
+	images  *imageservice.Service
+	network *network.Manager
+	cgroups *cgroup.Manager
+	pods    *pod.Service
+	all     *container.Service
+	node    *reconcile.Reconciler
+}
 
 // runServe runs the daemon until ctx ends.
 func runServe(ctx context.Context, cfg *config.Config) error {
-	return errors.New("the daemon is not wired up yet")
+	log := slog.Default()
+	if err := fault.Arm(os.Getenv(fault.Variable)); err != nil {
+		return err
+	}
+	if err := prepareState(cfg.State, log); err != nil {
+		return err
+	}
+	for _, dir := range []string{cfg.Root, cfg.State} {
+		unlock, err := lock(dir)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+	}
+
+	// The socket is there from the first moment: who asks before everything is
+	// taken up gets Unavailable, not "connection refused".
+	chain := interceptor.New(log)
+	listener, err := listen(cfg.Listen)
+	if err != nil {
+		return err
+	}
+	options := append(chain.Options(),
+		grpc.MaxRecvMsgSize(int(cfg.GRPC.MaxRecvMessageSize)), grpc.MaxSendMsgSize(int(cfg.GRPC.MaxSendMessageSize)))
+	server := grpc.NewServer(options...)
+
+	d, err := assemble(cfg, log)
+	if err != nil {
+		return err
+	}
+	if err := d.node.Restore(); err != nil {
+		return err
+	}
+	supervisor, err := d.supervise(ctx)
+	if err != nil {
+		return err
+	}
+	defer supervisor.Close()
+	defer d.network.Close()
+	d.pods.Attach(supervisor)
+	d.all.Attach(supervisor)
+	d.server().Register(server)
+
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	if err := d.node.Recover(ctx); err != nil {
+		server.Stop()
+		return err
+	}
+	chain.Open()
+	log.Info("serving", "socket", cfg.Listen)
+	notify(log, daemon.SdNotifyReady)
+
+	background, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go d.bin.Run(background, func(err error) { log.Warn("trash", "error", err) })
+	go d.node.Clean(background)
+
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve %s: %w", cfg.Listen, err)
+	case <-ctx.Done():
+	}
+	log.Info("stopping; containers go on")
+	notify(log, daemon.SdNotifyStopping)
+	stop(server)
+	return nil
+}
+
+// stopLimit is what requests under way get to finish at a stop of the daemon.
+// What is cut off goes on by itself or is taken up by the next daemon.
+const stopLimit = 5 * time.Second
+
+func stop(server *grpc.Server) {
+	t := time.AfterFunc(stopLimit, server.Stop)
+	defer t.Stop()
+	server.GracefulStop()
+}
+
+func assemble(cfg *config.Config, log *slog.Logger) (*daemonParts, error) {
+	d := &daemonParts{cfg: cfg, log: log}
+	var err error
+	if d.bin, err = trash.Open(filepath.Join(cfg.Root, "trash")); err != nil {
+		return nil, err
+	}
+	d.images, err = imageservice.Open(imageservice.Options{
+		Root:                cfg.Root,
+		HostsDir:            cfg.Image.RegistryConfigDir,
+		MaxConcurrentLayers: cfg.Image.MaxConcurrentLayers,
+		ProgressTimeout:     cfg.Image.PullProgressTimeout.Duration,
+		Pinned:              cfg.Image.Pinned,
+		Bin:                 d.bin,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open images: %w", err)
+	}
+	roots, err := rootfs.Open(cfg.Root, d.bin)
+	if err != nil {
+		return nil, fmt.Errorf("open root file systems: %w", err)
+	}
+	d.cgroups, err = cgroup.Open(cgroup.Options{Driver: cfg.CgroupDriver, Parent: cfg.DefaultCgroupParent})
+	if err != nil {
+		return nil, fmt.Errorf("open cgroups: %w", err)
+	}
+	d.network, err = network.New(network.Options{
+		ConfDir:        cfg.CNI.ConfDir,
+		BinDirs:        cfg.CNI.BinDirs,
+		StateDir:       filepath.Join(cfg.Root, "cni"),
+		MaxConfNum:     networks(cfg.CNI),
+		ConfTemplate:   cfg.CNI.ConfTemplate,
+		BuiltinNetwork: cfg.CNI.BuiltinNetwork,
+		BuiltinBridge:  cfg.CNI.BuiltinBridge,
+		BuiltinSubnets: cfg.CNI.BuiltinSubnets,
+		Logger:         log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open network: %w", err)
+	}
+	handlers := []string{""}
+	for name := range cfg.Runtimes {
+		handlers = append(handlers, name)
+	}
+	d.pods, err = pod.New(pod.Options{
+		StateDir: filepath.Join(cfg.State, "pods"),
+		Network:  d.network, Cgroups: d.cgroups, Handlers: handlers, Sysctls: sysctls(cfg.Container), Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	node, err := specNode(cfg.Container)
+	if err != nil {
+		return nil, err
+	}
+	d.all, err = container.New(container.Options{
+		StateDir: filepath.Join(cfg.State, "containers"),
+		Pods:     d.pods, Images: d.images, Rootfs: roots, Cgroups: d.cgroups,
+		Spec: node, KillTimeout: cfg.Container.KillTimeout.Duration, Drain: cfg.Container.ExecDrainTimeout.Duration, Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	d.node = &reconcile.Reconciler{Pods: d.pods, Containers: d.all, Images: d.images, Network: d.network, Log: log}
+	return d, nil
+}
+
+// networks is how many configurations a pod is attached to; the network's own
+// word for all is a negative number.
+func networks(c config.CNI) int {
+	if c.MaxConfNum == 0 {
+		return -1
+	}
+	return c.MaxConfNum
+}
+
+// sysctls are what pods with a network of their own get unless they say otherwise.
+func sysctls(c config.Container) map[string]string {
+	all := map[string]string{}
+	if c.EnableUnprivilegedPorts {
+		all["net.ipv4.ip_unprivileged_port_start"] = "0"
+	}
+	if c.EnableUnprivilegedICMP {
+		all["net.ipv4.ping_group_range"] = "0 2147483647"
+	}
+	return all
+}
+
+// supervise connects to the monitor, or starts one, with everything that it
+// must watch.
+func (d *daemonParts) supervise(ctx context.Context) (*monitor.Supervisor, error) {
+	binary, err := d.cfg.MonitorPath()
+	if err != nil {
+		return nil, err
+	}
+	initPath, err := d.cfg.InitPath()
+	if err != nil {
+		return nil, err
+	}
+	return monitor.Supervise(ctx, monitor.Options{
+		Socket:   filepath.Join(d.cfg.State, "monitor.sock"),
+		StateDir: d.cfg.State,
+		Binary:   binary,
+		Init:     initPath,
+		Build:    version,
+		Log:      d.log,
+		Adopt:    func() []monitor.AdoptRequest { return append(d.pods.Adoptable(), d.all.Adoptable()...) },
+		OnExit: func(e monitor.Exit) { // beside each other: what follows an exit takes a cgroup's removal
+			go d.all.Exited(e)
+			go d.pods.Exited(e)
+		},
+	})
+}
+
+func (d *daemonParts) server() *cri.Server {
+	var handlers []*runtimeapi.RuntimeHandler
+	for _, name := range d.pods.Handlers {
+		handlers = append(handlers, &runtimeapi.RuntimeHandler{
+			Name:     name,
+			Features: &runtimeapi.RuntimeHandlerFeatures{RecursiveReadOnlyMounts: true},
+		})
+	}
+	return cri.New(cri.Options{
+		Version: version, Pods: d.pods, Containers: d.all, Images: d.images, Network: d.network,
+		CgroupDriver: runtimeapi.CgroupDriver_CGROUPFS, Handlers: handlers,
+		Info: func() map[string]any { return map[string]any{"config": d.cfg} },
+	})
+}
+
+// prepareState sees that the state directory is on a tmpfs: its records must
+// not outlive a reboot, and its FIFOs and shared pages must not reach a disk.
+func prepareState(dir string, log *slog.Logger) error {
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return fmt.Errorf("make state directory: %w", err)
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("state directory %s: %w", dir, err)
+	}
+	if st.Type == unix.TMPFS_MAGIC {
+		return nil
+	}
+	log.Info("state directory is on no tmpfs: mounting one over it", "dir", dir)
+	if err := unix.Mount("berth", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0711"); err != nil {
+		return fmt.Errorf("mount tmpfs on state directory %s: %w", dir, err)
+	}
+	return nil
+}
+
+// lock keeps a second daemon from the same directory.
+func lock(dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "daemon.lock"), os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s is in use by another berth daemon: %w", dir, err)
+	}
+	f.Truncate(0)
+	f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0) // for people; the lock is what counts
+	return func() { f.Close() }, nil
+}
+
+// listen replaces the socket that a killed daemon left; the lock on the state
+// directory says that none lives.
+func listen(path string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	return l, os.Chmod(path, 0o660)
+}
+
+func notify(log *slog.Logger, state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		log.Warn("tell systemd", "error", err)
+	}
+}
+
+// specNode is what all containers of the node share.
+func specNode(c config.Container) (spec.Node, error) {
+	host, err := spec.DetectHost()
+	if err != nil {
+		return spec.Node{}, fmt.Errorf("look at the host: %w", err)
+	}
+	node := spec.Node{Host: host}
+	for name, limit := range c.Rlimits {
+		node.Rlimits = append(node.Rlimits, specs.POSIXRlimit{Type: "RLIMIT_" + strings.ToUpper(name), Soft: limit.Soft, Hard: limit.Hard})
+	}
+	slices.SortFunc(node.Rlimits, func(a, b specs.POSIXRlimit) int { return strings.Compare(a.Type, b.Type) })
+	if c.SeccompProfile != "" {
+		if node.SeccompDefault, err = os.ReadFile(c.SeccompProfile); err != nil {
+			return spec.Node{}, fmt.Errorf("container.seccomp_profile: %w", err)
+		}
+	}
+	return node, nil
 }

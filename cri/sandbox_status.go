@@ -1,0 +1,83 @@
+package cri
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/berth-cri/berth/runtime/pod"
+	"github.com/containerd/errdefs"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// PodSandboxStatus. CRI: NotFound when there is no such sandbox. Addresses stay
+// until the sandbox is removed, and the statuses of its containers come along,
+// of one moment.
+func (s *Server) PodSandboxStatus(_ context.Context, r *runtimeapi.PodSandboxStatusRequest) (*runtimeapi.PodSandboxStatusResponse, error) {
+	p, err := s.Pods.Get(r.GetPodSandboxId())
+	if err == nil && p.Record().State == pod.Creating {
+		err = fmt.Errorf("is being created: %w", errdefs.ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("status of pod sandbox %s: %w", r.GetPodSandboxId(), err)
+	}
+	rec := p.Record()
+	reply := &runtimeapi.PodSandboxStatusResponse{
+		Status:    sandboxStatus(rec),
+		Timestamp: time.Now().UnixNano(),
+	}
+	for _, c := range s.Containers.List() {
+		if c.Record().Pod == rec.ID {
+			reply.ContainersStatuses = append(reply.ContainersStatuses, containerStatus(c))
+		}
+	}
+	if r.GetVerbose() {
+		reply.Info, err = info(map[string]any{
+			"record":     rec,
+			"namespaces": p.Namespaces(),
+			"pid":        reaperPid(rec),
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return reply, nil
+}
+
+func sandboxStatus(r *pod.Record) *runtimeapi.PodSandboxStatus {
+	st := &runtimeapi.PodSandboxStatus{
+		Id:             r.ID,
+		Metadata:       r.Config.GetMetadata(),
+		State:          sandboxState(r),
+		CreatedAt:      r.CreatedAt,
+		Network:        &runtimeapi.PodSandboxNetworkStatus{},
+		Labels:         r.Config.GetLabels(),
+		Annotations:    r.Config.GetAnnotations(),
+		RuntimeHandler: r.Handler,
+		Linux: &runtimeapi.LinuxPodSandboxStatus{Namespaces: &runtimeapi.Namespace{
+			Options: r.Config.GetLinux().GetSecurityContext().GetNamespaceOptions(),
+		}},
+	}
+	for i, ip := range r.IPs {
+		if i == 0 {
+			st.Network.Ip = ip
+			continue
+		}
+		st.Network.AdditionalIps = append(st.Network.AdditionalIps, &runtimeapi.PodIP{Ip: ip})
+	}
+	return st
+}
+
+func sandboxState(r *pod.Record) runtimeapi.PodSandboxState {
+	if r.State == pod.Ready {
+		return runtimeapi.PodSandboxState_SANDBOX_READY
+	}
+	return runtimeapi.PodSandboxState_SANDBOX_NOTREADY
+}
+
+func reaperPid(r *pod.Record) int {
+	if r.Reaper == nil {
+		return 0
+	}
+	return r.Reaper.Pid
+}

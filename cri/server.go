@@ -1,0 +1,67 @@
+package cri
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/berth-cri/berth/imageservice"
+	"github.com/berth-cri/berth/runtime/container"
+	"github.com/berth-cri/berth/runtime/pod"
+	"google.golang.org/grpc"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// Network is what Status and UpdateRuntimeConfig need of the node's network.
+type Network interface {
+	Status(ctx context.Context) error
+	SetPodCIDR(cidrs []string) error
+}
+
+// Options of a Server.
+type Options struct {
+	Version      string // of Berth, semver
+	Pods         *pod.Service
+	Containers   *container.Service
+	Images       *imageservice.Service
+	Network      Network
+	CgroupDriver runtimeapi.CgroupDriver
+	Handlers     []*runtimeapi.RuntimeHandler // the default as ""
+	// Info is what a verbose Status tells beside the conditions, ready for JSON.
+	Info func() map[string]any
+}
+
+// Server answers both services.
+type Server struct {
+	runtimeapi.UnimplementedRuntimeServiceServer
+	runtimeapi.UnimplementedImageServiceServer
+	Options
+}
+
+// New returns a server for Register.
+func New(o Options) *Server { return &Server{Options: o} }
+
+// Register puts both services on a gRPC server.
+func (s *Server) Register(g *grpc.Server) {
+	runtimeapi.RegisterRuntimeServiceServer(g, s)
+	runtimeapi.RegisterImageServiceServer(g, s)
+}
+
+// info is the "info" of verbose replies: one JSON document under the key that
+// crictl prints.
+func info(v any) (map[string]string, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]string{"info": string(b)}, nil
+}
+
+// matches says whether every wanted label is there with its value.
+func matches(have, want map[string]string) bool {
+	for k, v := range want {
+		if got, ok := have[k]; !ok || got != v {
+			return false
+		}
+	}
+	return true
+}

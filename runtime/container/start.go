@@ -1,0 +1,150 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/berth-cri/berth/fault"
+	"github.com/berth-cri/berth/linux/namespace"
+	"github.com/berth-cri/berth/runtime/monitor"
+	"github.com/berth-cri/berth/runtime/pod"
+	"github.com/berth-cri/berth/undo"
+	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Start runs a created container. When it fails the container has exited, with
+// code 128, reason StartError and the error as message: kubelet shows both.
+func (s *Service) Start(ctx context.Context, id string) error {
+	c, err := s.index.Get(id)
+	if err != nil {
+		return err
+	}
+	p, err := s.Pods.Get(c.rec.Pod)
+	if err != nil {
+		return fmt.Errorf("pod sandbox of container: %w", err)
+	}
+	// The time is taken before the start: an exit may overtake the reply.
+	if err := c.move(Start, func(st *Status) { st.StartedAt = time.Now().UnixNano() }); err != nil {
+		return err
+	}
+	// Half a start helps nobody: it ends by itself, not with the client's patience.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startLimit)
+	defer cancel()
+	if err := s.start(ctx, c, p); err != nil {
+		err = startError(err)
+		s.Log.Warn("container did not start", "container", c.rec.ID, "error", err)
+		if merr := c.move(Exit, func(st *Status) {
+			st.StartedAt = 0
+			st.FinishedAt = time.Now().UnixNano()
+			st.ExitCode, st.Reason, st.Message = exitStartError, ReasonStartError, err.Error()
+		}); merr != nil {
+			err = errors.Join(err, merr)
+		}
+		return err
+	}
+	return nil
+}
+
+// startLimit bounds a start: it is fork and exec, a few milliseconds.
+const startLimit = time.Minute
+
+func (s *Service) start(ctx context.Context, c *Container, p *pod.Pod) (err error) {
+	r := c.rec
+	var u undo.Stack
+	defer func() { err = u.Run(ctx, err) }()
+
+	if err := ready(p); err != nil {
+		return err
+	}
+	if err := s.checkTarget(c, p); err != nil {
+		return err
+	}
+	l := &live{}
+	u.Push("close pipes", func(context.Context) error { l.close(); return nil })
+	if !r.Launch.Terminal {
+		if err := monitor.MakeFIFOs(c.dir, int(r.Launch.UID), int(r.Launch.GID), r.Config.Stdin); err != nil {
+			return err
+		}
+		if l.keepers, err = monitor.OpenKeepers(c.dir); err != nil {
+			return err
+		}
+	}
+	cg, err := s.Cgroups.Create(r.Cgroup, r.Resources)
+	if err != nil {
+		return fmt.Errorf("make cgroup: %w", err)
+	}
+	u.Push("remove cgroup", func(ctx context.Context) error {
+		// A monitor that died in the middle may have left a process in it.
+		return errors.Join(cg.Kill(ctx), cg.Remove(ctx))
+	})
+	plan, err := os.Open(c.file(planFile))
+	if err != nil {
+		return err
+	}
+	defer plan.Close()
+	if err := fault.Hit("container.start.monitor"); err != nil {
+		return err
+	}
+	started, err := s.monitor.Start(ctx, monitor.StartRequest{
+		ID: r.ID, Dir: c.dir, Prepared: r.Launch, PlanFile: plan,
+		Cgroup: placement(cg), KillCgroup: cg.KillDir(), Log: r.LogPath, Stdin: r.Config.Stdin,
+	})
+	if err != nil {
+		return err
+	}
+	l.pidfd, l.console = started.Pidfd, started.Console
+	c.hold(l)
+	if err := fault.Hit("container.start.record"); err != nil {
+		s.Log.Error("container start", "container", r.ID, "error", err) // reconcile finds the process
+	}
+	err = c.move(Started, func(st *Status) { st.Pid, st.StartTime = started.Pid, started.StartTime })
+	if errors.Is(err, errdefs.ErrFailedPrecondition) {
+		c.release() // it has exited already, which the exit has recorded
+		return nil
+	}
+	return err
+}
+
+// checkTarget sees that the container whose PID namespace is to be joined is
+// still the process that it was at creation: a new one has other processes.
+func (s *Service) checkTarget(c *Container, p *pod.Pod) error {
+	o := c.rec.Config.GetLinux().GetSecurityContext().GetNamespaceOptions()
+	if o.GetTargetId() == "" {
+		return nil
+	}
+	target, err := s.index.Get(o.GetTargetId())
+	if err != nil {
+		return fmt.Errorf("target of PID namespace: %w", err)
+	}
+	for _, n := range c.rec.Launch.Join {
+		if n.Type != specs.PIDNamespace {
+			continue
+		}
+		if same := n.Path == pidNamespace(target); !same {
+			return fmt.Errorf("target container %s has been started anew: %w", target.rec.ID, errdefs.ErrFailedPrecondition)
+		}
+		if ok, err := namespace.Is(n.Path); err != nil || !ok {
+			return fmt.Errorf("target container %s is not running: %w", target.rec.ID, errdefs.ErrFailedPrecondition)
+		}
+	}
+	return nil
+}
+
+// pidNamespace is the path of a running container's PID namespace.
+func pidNamespace(c *Container) string {
+	return filepath.Join("/proc", fmt.Sprint(c.Status().Pid), "ns/pid")
+}
+
+// startError keeps kinds that mean "no such container" to the kubelet from a
+// start that failed for want of a program or a mount source.
+func startError(err error) error {
+	if errdefs.IsNotFound(err) || errdefs.IsAlreadyExists(err) {
+		return fmt.Errorf("%w: %s", errdefs.ErrFailedPrecondition, err)
+	}
+	return err
+}

@@ -1,0 +1,102 @@
+package pod
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/berth-cri/berth/linux"
+	"github.com/berth-cri/berth/linux/namespace"
+	"github.com/berth-cri/berth/runtime/monitor"
+)
+
+// Restore takes up the pods of an earlier daemon. A record that cannot be read
+// is set aside and reported; it never stops the others.
+func (s *Service) Restore() error {
+	entries, err := os.ReadDir(s.StateDir)
+	if err != nil {
+		return fmt.Errorf("restore pods: %w", err)
+	}
+	var pods []*Pod
+	for _, e := range entries {
+		dir := filepath.Join(s.StateDir, e.Name())
+		p, err := load(dir)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			s.Log.Warn("removing a pod directory without record", "dir", dir)
+			err := errors.Join(namespace.Unpin(filepath.Join(dir, "ns")), unmountShm(dir), os.RemoveAll(dir))
+			if err != nil {
+				s.Log.Error("removing a pod directory without record", "dir", dir, "error", err)
+			}
+		case err != nil:
+			s.Log.Error("pod record set aside", "dir", dir, "error", err)
+			os.Rename(filepath.Join(dir, recordFile), filepath.Join(dir, recordFile+".broken"))
+		default:
+			pods = append(pods, p)
+		}
+	}
+	slices.SortFunc(pods, func(a, b *Pod) int { return cmp.Compare(a.Record().CreatedAt, b.Record().CreatedAt) })
+	for _, p := range pods {
+		if err := s.index.Add(p.Record().ID, p.Record().Name, p); err != nil {
+			s.Log.Error("pod not restored", "pod", p.Record().ID, "error", err)
+			continue
+		}
+		s.check(p)
+	}
+	return nil
+}
+
+// check compares a restored record with the kernel: what a pod says it has must
+// be there, else it is not ready.
+func (s *Service) check(p *Pod) {
+	r := p.Record()
+	if r.State != Ready {
+		return
+	}
+	for _, k := range []namespace.Kind{namespace.Net, namespace.IPC, namespace.UTS, namespace.PID} {
+		if path := p.Namespace(k); path != "" {
+			if ok, err := namespace.Is(path); err != nil || !ok {
+				s.Log.Warn("pod has lost a namespace", "pod", r.ID, "kind", k, "error", err)
+				p.move(Stop)
+				return
+			}
+		}
+	}
+	if r.Reaper == nil {
+		return
+	}
+	pidfd, err := linux.PidfdOpen(r.Reaper.Pid)
+	if err != nil || !linux.Alive(r.Reaper.Pid, r.Reaper.StartTime) {
+		s.Exited(monitor.Exit{ID: r.ID})
+	}
+	p.keep(pidfd)
+}
+
+// Abandoned are the pods whose RunPodSandbox or removal a killed daemon left
+// undone. They must be taken down once the monitor and the network are there.
+func (s *Service) Abandoned() []*Pod {
+	var left []*Pod
+	for _, p := range s.index.All() {
+		if st := p.Record().State; st == Creating || st == Removing {
+			left = append(left, p)
+		}
+	}
+	return left
+}
+
+// Abandon takes one of them down. What fails stays, not ready, for the kubelet.
+func (s *Service) Abandon(ctx context.Context, p *Pod, clear func(ctx context.Context, pod string) error) error {
+	r := p.Record()
+	if r.State == Creating {
+		if err := s.release(ctx, p); err != nil {
+			return errors.Join(err, p.move(Stop))
+		}
+	} else if err := clear(ctx, r.ID); err != nil {
+		return err
+	}
+	return s.forget(p)
+}
