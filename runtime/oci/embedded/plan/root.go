@@ -31,6 +31,9 @@ type CgroupNamespace struct{}
 // Join enters namespaces (CLONE_NEW*) of the target process, and its root with them.
 type Join struct{ Flags uint64 }
 
+// Loopback sets the loopback device of a new network namespace up.
+type Loopback struct{}
+
 // Sysctl sets a kernel parameter; Path is below /proc/sys.
 type Sysctl struct{ Path, Value string }
 
@@ -52,6 +55,7 @@ func (*RootTmpfs) String() string       { return "mount the root file system" }
 func (*RememberCgroups) String() string { return "read the own cgroups" }
 func (*CgroupNamespace) String() string { return "cgroup namespace" }
 func (*Join) String() string            { return "join the container" }
+func (*Loopback) String() string        { return "loopback device" }
 func (s *Sysctl) String() string        { return "sysctl " + s.Path }
 func (*Hostname) String() string        { return "hostname" }
 func (*Domainname) String() string      { return "domainname" }
@@ -65,6 +69,7 @@ func (*RootTmpfs) op() op       { return opRootTmpfs }
 func (*RememberCgroups) op() op { return opRememberCgroups }
 func (*CgroupNamespace) op() op { return opCgroupNamespace }
 func (*Join) op() op            { return opJoin }
+func (*Loopback) op() op        { return opLoopback }
 func (*Sysctl) op() op          { return opSysctl }
 func (*Hostname) op() op        { return opHostname }
 func (*Domainname) op() op      { return opDomainname }
@@ -77,6 +82,7 @@ func (*RootTmpfs) fields(*codec)       {}
 func (*RememberCgroups) fields(*codec) {}
 func (*CgroupNamespace) fields(*codec) {}
 func (s *Join) fields(c *codec)        { number(c, &s.Flags) }
+func (*Loopback) fields(*codec)        {}
 func (s *Hostname) fields(c *codec)    { text(c, &s.Name) }
 func (s *Domainname) fields(c *codec)  { text(c, &s.Name) }
 func (s *PivotRoot) fields(c *codec)   { number(c, &s.Propagation) }

@@ -20,6 +20,7 @@ const (
 	opRememberCgroups
 	opCgroupNamespace
 	opJoin
+	opLoopback
 	opSysctl
 	opHostname
 	opDomainname
@@ -71,6 +72,8 @@ func (o op) step() Step {
 		return &CgroupNamespace{}
 	case opJoin:
 		return &Join{}
+	case opLoopback:
+		return &Loopback{}
 	case opSysctl:
 		return &Sysctl{}
 	case opHostname:

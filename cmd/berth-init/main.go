@@ -1,0 +1,122 @@
+// A limit of processors is of no use to one thread, and Go would read it from
+// files of the cgroup, then keep one of them open.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
+package main
+
+import (
+	"runtime"
+	"syscall"
+
+	"github.com/berth-cri/berth/runtime/oci/embedded/plan"
+)
+
+// In init, so that main runs on the main thread.
+func init() { runtime.LockOSThread() }
+
+func main() {
+	// The first thing, before anybody in a shared PID namespace can find us.
+	call(syscall.SYS_PRCTL, syscall.PR_SET_DUMPABLE, 0, 0, 0)
+	call(syscall.SYS_PRCTL, syscall.PR_SET_NAME, str("berth-init"))
+	step, err := become()
+	if err != nil {
+		report(step, err)
+	}
+	syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 1, 0, 0)
+}
+
+// become carries out the plan. It returns only when something failed.
+func become() (step string, err error) {
+	steps, err := readPlan()
+	if err != nil {
+		return "read the plan", err
+	}
+	if !released() {
+		return "", nil // the launcher has gone; there is nobody to tell
+	}
+	call(syscall.SYS_UMASK, 0) // modes are exact until the container's mask is set
+	c := newContainer(steps)
+	for _, s := range steps {
+		if err := c.carryOut(s); err != nil {
+			return s.String(), err
+		}
+	}
+	return "exec", explained{syscall.EINVAL, "the plan ends without it"}
+}
+
+// readPlan takes the plan in and lets go of every descriptor that has no use.
+func readPlan() ([]plan.Step, error) {
+	var st syscall.Stat_t
+	if _, err := call(syscall.SYS_FSTAT, plan.PlanFd, ptr(&st)); err != nil {
+		return nil, err
+	}
+	if st.Size <= 0 || st.Size > plan.MaxSize {
+		return nil, explained{syscall.EINVAL, "it is empty or too large"}
+	}
+	b := make([]byte, st.Size)
+	for n := 0; n < len(b); {
+		got, err := call(syscall.SYS_PREAD64, plan.PlanFd, ptr(&b[n]), uintptr(len(b)-n), uintptr(n))
+		if err != nil {
+			return nil, err
+		}
+		if got == 0 {
+			return nil, explained{syscall.EIO, "it became shorter"}
+		}
+		n += got
+	}
+	steps, err := plan.Decode(b)
+	if err != nil {
+		return nil, explained{syscall.EINVAL, err.Error()}
+	}
+	closeFd(plan.PlanFd)
+	first := uintptr(plan.TargetFd)
+	for _, s := range steps {
+		if _, ok := s.(*plan.Join); ok {
+			first++
+		}
+	}
+	_, err = call(sysCloseRange, first, allFds, 0)
+	return steps, err
+}
+
+// released waits until the launcher has put this process where it belongs.
+func released() bool {
+	b := make([]byte, 1)
+	n, err := call(syscall.SYS_READ, plan.ControlFd, ptr(&b[0]), 1)
+	return err == nil && n == 1 && b[0] == plan.Go
+}
+
+// tell sends a message to the launcher. A dead launcher is no signal, but an error.
+func tell(b []byte) error {
+	_, err := call(syscall.SYS_SENDTO, plan.ControlFd, ptr(&b[0]), uintptr(len(b)), syscall.MSG_NOSIGNAL, 0, 0)
+	return err
+}
+
+func report(step string, err error) {
+	f := plan.Failure{Step: step}
+	switch err := err.(type) {
+	case syscall.Errno:
+		f.Errno = uint32(err)
+	case explained:
+		f.Errno, f.Detail = uint32(err.errno), err.why
+	}
+	_ = tell(f.Append(nil))
+}
+
+// explained is an errno whose own text would not tell the user enough.
+type explained struct {
+	errno syscall.Errno
+	why   string
+}
+
+func (e explained) Error() string { return e.why }
+
+// explain puts words in front of the errno's own.
+func explain(err error, words string) error {
+	if errno, ok := err.(syscall.Errno); ok {
+		return explained{errno, words + ": " + errno.Error()}
+	}
+	return err
+}

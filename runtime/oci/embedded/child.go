@@ -1,0 +1,145 @@
+package embedded
+
+import (
+	"errors"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-cri/berth/linux"
+)
+
+// child is a berth-init that was started.
+type child struct {
+	pid     int
+	pidfd   *os.File
+	control *os.File // our end of the control socket
+}
+
+// initEnv are Go's own settings for berth-init: it is one thread that makes a
+// handful of small objects and is gone. The container's environment is in its plan.
+var initEnv = []string{"GOMAXPROCS=1", "GOGC=off", "GODEBUG=asyncpreemptoff=1"}
+
+// clone forks the calling thread, with its namespaces, into berth-init.
+func (l *Launcher) clone(s Start) (*child, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, stepError("control socket", err)
+	}
+	defer unix.Close(pair[1])
+	// Only our end: the mode belongs to the open file description.
+	if err := unix.SetNonblock(pair[0], true); err != nil {
+		unix.Close(pair[0])
+		return nil, stepError("control socket", err)
+	}
+	c := &child{control: os.NewFile(uintptr(pair[0]), "control")}
+	pidfd := -1
+	attr := &syscall.ProcAttr{Env: initEnv, Sys: &syscall.SysProcAttr{
+		Cloneflags: s.Prepared.CloneFlags, PidFD: &pidfd,
+	}}
+	if err := l.files(attr, s, pair[1]); err != nil {
+		c.control.Close()
+		return nil, err
+	}
+	if s.Cgroup.V2Dir != "" {
+		dir, err := unix.Open(s.Cgroup.V2Dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			c.control.Close()
+			return nil, stepError("cgroup "+s.Cgroup.V2Dir, err)
+		}
+		defer unix.Close(dir)
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, dir
+	}
+	path := "/proc/self/fd/" + strconv.Itoa(int(l.program.Fd()))
+	c.pid, err = syscall.ForkExec(path, []string{"berth-init"}, attr)
+	runtime.KeepAlive(s)
+	if err != nil {
+		c.control.Close()
+		return nil, forkError(s, err)
+	}
+	_ = unix.SetNonblock(pidfd, true) // as PIDFD_NONBLOCK; for Go's poller
+	c.pidfd = os.NewFile(uintptr(pidfd), "pidfd:"+strconv.Itoa(c.pid))
+	return c, nil
+}
+
+// files are the child's descriptors from 0 on.
+func (l *Launcher) files(attr *syscall.ProcAttr, s Start, control int) error {
+	if s.Plan == nil {
+		return &StepError{Step: "read the plan", Errno: unix.EINVAL, Detail: "there is none"}
+	}
+	streams := []*os.File{s.Stdin, s.Stdout, s.Stderr}
+	for _, f := range streams {
+		if f == nil || s.Prepared.Terminal {
+			f = l.null
+		}
+		err := withFd(f, func(fd int) error {
+			attr.Files = append(attr.Files, uintptr(fd))
+			// Go opens pipes non-blocking; programs do not expect that.
+			return unix.SetNonblock(fd, false)
+		})
+		if err != nil {
+			return stepError("standard streams", err)
+		}
+	}
+	attr.Files = append(attr.Files, uintptr(control))
+	for _, f := range []*os.File{s.Plan, s.TargetPidfd} {
+		if f == nil {
+			continue
+		}
+		err := withFd(f, func(fd int) error {
+			attr.Files = append(attr.Files, uintptr(fd))
+			return nil
+		})
+		if err != nil {
+			return stepError("pass descriptors", err)
+		}
+	}
+	return nil
+}
+
+// forkError says what an errno of clone means here.
+func forkError(s Start, err error) error {
+	errno, _ := err.(syscall.Errno)
+	e := &StepError{Step: "start berth-init", Errno: errno}
+	joinsPID := s.TargetPidfd != nil
+	for _, ns := range s.Prepared.Join {
+		joinsPID = joinsPID || namespaceFiles[ns.Type] == "pid"
+	}
+	switch {
+	case errno == unix.ENOMEM && joinsPID:
+		// What the kernel says when process 1 of a PID namespace has ended.
+		return &StepError{Step: e.Step, Errno: unix.ESRCH, Detail: "the PID namespace has ended, or memory is short"}
+	case errno == unix.EBUSY && s.Cgroup.V2Dir != "":
+		e.Detail = "cgroup " + s.Cgroup.V2Dir + " has controllers enabled for cgroups below it, and can have no process itself"
+	}
+	return e
+}
+
+// end kills and reaps a child that did not become the container.
+func (c *child) end() {
+	_ = linux.PidfdSignal(c.pidfd, unix.SIGKILL)
+	for {
+		_, err := unix.Wait4(c.pid, nil, unix.WALL, nil)
+		if !errors.Is(err, unix.EINTR) {
+			break // ECHILD: the monitor reaps every child
+		}
+	}
+	c.pidfd.Close()
+}
+
+// stepError is nil for a nil error.
+func stepError(step string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var errno syscall.Errno
+	errors.As(err, &errno)
+	e := &StepError{Step: step, Errno: errno}
+	if errno == 0 || err.Error() != errno.Error() {
+		e.Detail = err.Error()
+	}
+	return e
+}

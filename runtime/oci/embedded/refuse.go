@@ -1,0 +1,47 @@
+package embedded
+
+import "github.com/opencontainers/runtime-spec/specs-go"
+
+// refuse names the first field that is set and that nothing here honours. The
+// test of it walks over every field of the spec, so that one of a later version
+// of the runtime-spec does not slip by.
+func (c *compilation) refuse() error {
+	s := c.spec
+	switch {
+	case s == nil || s.Process == nil:
+		return invalid("process", "is missing")
+	case s.Linux == nil:
+		return invalid("linux", "is missing")
+	}
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{
+		{"hooks", hasHooks(s.Hooks)},
+		{"solaris", s.Solaris != nil},
+		{"windows", s.Windows != nil},
+		{"vm", s.VM != nil},
+		{"zos", s.ZOS != nil},
+		{"freebsd", s.FreeBSD != nil},
+		{"linux.uidMappings", len(s.Linux.UIDMappings) > 0},
+		{"linux.gidMappings", len(s.Linux.GIDMappings) > 0},
+		{"linux.netDevices", len(s.Linux.NetDevices) > 0},
+		{"linux.intelRdt", s.Linux.IntelRdt != nil},
+		{"linux.memoryPolicy", s.Linux.MemoryPolicy != nil},
+		{"linux.timeOffsets", len(s.Linux.TimeOffsets) > 0},
+	} {
+		if f.set {
+			return unsupported(f.name)
+		}
+	}
+	return nil
+}
+
+func hasHooks(h *specs.Hooks) bool {
+	if h == nil {
+		return false
+	}
+	//nolint:staticcheck // Prestart is deprecated, but specs still have it.
+	return len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer)+len(h.StartContainer)+
+		len(h.Poststart)+len(h.Poststop) > 0
+}

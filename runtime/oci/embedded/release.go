@@ -1,0 +1,142 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-cri/berth/linux"
+	"github.com/berth-cri/berth/runtime/oci/embedded/plan"
+)
+
+// release puts the waiting child where it belongs, lets it go and listens until
+// it has become the program.
+func (c *child) release(ctx context.Context, s Start) (*Process, error) {
+	p := &Process{Pid: c.pid, Pidfd: c.pidfd}
+	for _, procs := range s.Cgroup.Procs {
+		if err := linux.WriteKernel(procs, strconv.Itoa(c.pid)); err != nil {
+			return nil, stepError("cgroup", err)
+		}
+	}
+	if adj := s.Prepared.OOMScoreAdj; adj != nil {
+		var err error
+		if p.OOMScoreAdj, err = setOOMScore(c.pid, *adj); err != nil {
+			return nil, stepError("oom score", err)
+		}
+	}
+	if _, err := c.control.Write([]byte{plan.Go}); err != nil {
+		return nil, stepError("control socket", err)
+	}
+	var err error
+	// Meanwhile, berth-init works.
+	if p.StartTime, err = linux.StartTime(c.pid); err != nil {
+		return nil, stepError("start time", err)
+	}
+	if p.Console, err = c.listen(ctx); err != nil {
+		return nil, err
+	}
+	if s.Prepared.Terminal && p.Console == nil {
+		return nil, &StepError{Step: "terminal", Detail: "berth-init sent none"}
+	}
+	return p, nil
+}
+
+// listen reads what berth-init says. The end of the socket after Ready is the
+// execve, which closes it.
+func (c *child) listen(ctx context.Context) (console *os.File, err error) {
+	stop := context.AfterFunc(ctx, func() { _ = c.control.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	defer func() {
+		if err != nil && console != nil {
+			console.Close()
+			console = nil
+		}
+	}()
+	ready := false
+	b := make([]byte, plan.MaxMessage)
+	for {
+		n, passed, err := c.receive(b)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return console, ctx.Err()
+		case err == io.EOF && ready:
+			return console, nil
+		case err == io.EOF:
+			return console, &StepError{Step: "start berth-init", Detail: "it ended without a word"}
+		case err != nil:
+			return console, stepError("control socket", err)
+		}
+		switch b[0] {
+		case plan.Ready:
+			ready = true
+		case plan.Console:
+			console = passed
+		case plan.Failed:
+			f, ok := plan.ParseFailure(b[:n])
+			if !ok {
+				f.Step, f.Detail = "control socket", "a message is damaged"
+			}
+			return console, &StepError{Step: f.Step, Errno: syscall.Errno(f.Errno), Detail: f.Detail}
+		}
+	}
+}
+
+// receive reads one message and the descriptor that may come with it.
+func (c *child) receive(b []byte) (n int, passed *os.File, err error) {
+	conn, err := c.control.SyscallConn()
+	if err != nil {
+		return 0, nil, err
+	}
+	oob := make([]byte, unix.CmsgSpace(4))
+	oobn := 0
+	var inner error
+	err = conn.Read(func(fd uintptr) bool {
+		for {
+			n, oobn, _, _, inner = unix.Recvmsg(int(fd), b, oob, unix.MSG_CMSG_CLOEXEC)
+			if inner != unix.EINTR {
+				return inner != unix.EAGAIN
+			}
+		}
+	})
+	switch {
+	case err != nil:
+		return 0, nil, err
+	case inner == unix.ECONNRESET || inner == nil && n == 0:
+		return 0, nil, io.EOF
+	case inner != nil || oobn == 0:
+		return n, nil, inner
+	}
+	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
+	if err != nil || len(messages) == 0 {
+		return n, nil, err
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) == 0 {
+		return n, nil, err
+	}
+	_ = unix.SetNonblock(fds[0], true) // for Go's poller
+	return n, os.NewFile(uintptr(fds[0]), "console"), nil
+}
+
+// setOOMScore returns the value that was set when it is not the wanted one: to
+// make a process less likely to be killed than its parent takes
+// CAP_SYS_RESOURCE. Then it stays as likely as the parent.
+func setOOMScore(pid, wanted int) (*int, error) {
+	err := linux.WriteKernel("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", strconv.Itoa(wanted))
+	if !errors.Is(err, unix.EACCES) {
+		return nil, err
+	}
+	b, err := linux.ReadKernel("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", nil)
+	if err != nil {
+		return nil, err
+	}
+	inherited, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	return &inherited, err
+}
