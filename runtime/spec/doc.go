@@ -9,6 +9,6 @@
 //   - A field that is set and cannot be honoured is an error that names it.
 //   - Nothing here depends on which OCI runtime gets the spec.
 //
-// May import: the standard library, linux, errdefs, cri-api, runtime-spec,
+// May import: the standard library, linux, linux/namespace, errdefs, cri-api, runtime-spec,
 // image-spec, moby/profiles, moby/sys, golang.org/x/sys.
 package spec
