@@ -1,0 +1,267 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// node is one daemon with everything that belongs to it.
+type node struct {
+	t       *testing.T
+	n       int // makes names of this node's own
+	dir     string
+	cgroup  string // parent of all its cgroups
+	bridge  string
+	env     []string
+	cmd     *exec.Cmd
+	log     *lockedBuffer
+	conn    *grpc.ClientConn
+	rt      runtimeapi.RuntimeServiceClient
+	images  runtimeapi.ImageServiceClient
+	started map[int]bool // monitors seen, to be ended
+}
+
+var nodes atomic.Int32
+
+// newNode starts a daemon. When the test ends everything is removed over the
+// CRI, the daemon and the monitor are ended, and nothing may be left.
+func newNode(t *testing.T, env ...string) *node {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "bn-") // short: a socket's path has 108 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{
+		t: t, n: int(nodes.Add(1)), dir: dir, env: env, log: &lockedBuffer{}, started: map[int]bool{},
+	}
+	n.cgroup = fmt.Sprintf("/berth-e2e-%d-%d", os.Getpid(), n.n)
+	n.bridge = fmt.Sprintf("be%d-%d", os.Getpid()%100000, n.n)
+	n.configure()
+	t.Cleanup(n.finish)
+	n.start()
+	return n
+}
+
+func (n *node) path(elem ...string) string {
+	return filepath.Join(append([]string{n.dir}, elem...)...)
+}
+
+// configure writes config.toml and the way to the registry.
+func (n *node) configure() {
+	n.t.Helper()
+	subnet := n.n % 200
+	n.write("config.toml", fmt.Sprintf(`
+root = %q
+state = %q
+listen = %q
+default_cgroup_parent = %q
+[log]
+level = "debug"
+[image]
+registry_config_dir = %q
+[cni]
+conf_dir = %q
+bin_dirs = [%q]
+builtin_network = true
+builtin_bridge = %q
+builtin_subnets = ["10.86.%d.0/24", "fd86:be27:4a12:%x::/64"]
+`, n.path("root"), n.path("state"), n.path("sock"), n.cgroup, n.path("certs.d"), n.path("net.d"), n.path("cni-bin"), n.bridge, subnet, subnet))
+	n.write("certs.d/registry.test/hosts.toml", fmt.Sprintf("server = %q\n", registryURL))
+	n.write("certs.d/mirrored.test/hosts.toml", fmt.Sprintf("server = \"http://127.0.0.1:1\"\n[host.%q]\ncapabilities = [\"pull\", \"resolve\"]\n", registryURL))
+}
+
+func (n *node) write(name, content string) string {
+	n.t.Helper()
+	path := n.path(name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		n.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		n.t.Fatal(err)
+	}
+	return path
+}
+
+// start runs the daemon and waits until it answers.
+func (n *node) start() {
+	n.t.Helper()
+	n.cmd = exec.Command(filepath.Join(programs, "berth"), "serve", "--config", n.path("config.toml"))
+	n.cmd.Env = append(os.Environ(), n.env...)
+	n.cmd.Stdout, n.cmd.Stderr = n.log, n.log
+	if err := n.cmd.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	if n.conn != nil {
+		n.conn.Close()
+	}
+	var err error
+	n.conn, err = grpc.NewClient("unix://"+n.path("sock"), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(16<<20)))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.rt = runtimeapi.NewRuntimeServiceClient(n.conn)
+	n.images = runtimeapi.NewImageServiceClient(n.conn)
+	eventually(n.t, 20*time.Second, "the daemon answers", func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_, err := n.rt.Version(ctx, &runtimeapi.VersionRequest{}, grpc.WaitForReady(true))
+		return err
+	})
+	n.started[n.monitor()] = true
+}
+
+// kill ends the daemon with SIGKILL.
+func (n *node) kill() {
+	n.cmd.Process.Kill()
+	n.cmd.Wait()
+}
+
+// restart kills the daemon and starts the next one.
+func (n *node) restart() {
+	n.t.Helper()
+	n.kill()
+	n.start()
+}
+
+// monitor is the pid of the monitor that lives now.
+func (n *node) monitor() int {
+	n.t.Helper()
+	var m struct{ Pid int }
+	b, err := os.ReadFile(n.path("state/monitor.json"))
+	if err == nil {
+		err = json.Unmarshal(b, &m)
+	}
+	if err != nil || m.Pid <= 1 {
+		n.t.Fatalf("monitor.json: %s, %v", b, err)
+	}
+	return m.Pid
+}
+
+// killMonitor ends the monitor with SIGKILL and waits for the next one.
+func (n *node) killMonitor() {
+	n.t.Helper()
+	old := n.monitor()
+	if err := unix.Kill(old, unix.SIGKILL); err != nil {
+		n.t.Fatal(err)
+	}
+	eventually(n.t, 10*time.Second, "a new monitor", func() error {
+		if n.monitor() == old {
+			return fmt.Errorf("still %d", old)
+		}
+		return nil
+	})
+	n.started[n.monitor()] = true
+}
+
+// finish removes everything over the CRI, stops the programs, and looks for leaks.
+func (n *node) finish() {
+	if n.t.Failed() {
+		n.t.Logf("daemon log of %s:\n%s", n.dir, n.log.tail(200))
+	}
+	n.removeAll()
+	n.leaksOver()
+	n.cmd.Process.Signal(unix.SIGTERM)
+	done := make(chan error, 1)
+	go func() { done <- n.cmd.Wait() }()
+	select {
+	case err := <-done:
+		if err != nil && n.cmd.ProcessState.ExitCode() != 0 {
+			n.t.Errorf("the daemon ended with %v", err)
+		}
+	case <-time.After(15 * time.Second):
+		n.t.Errorf("the daemon does not stop at SIGTERM")
+		n.kill()
+	}
+	n.conn.Close()
+	for pid := range n.started {
+		if cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); bytes.Contains(cmdline, []byte(n.dir)) {
+			unix.Kill(pid, unix.SIGKILL)
+		}
+	}
+	n.leaksAfter()
+	unix.Unmount(n.path("state"), unix.MNT_DETACH)
+	removeCgroups(n.cgroup)
+	command("ip", "link", "del", n.bridge)
+	os.RemoveAll(n.dir)
+}
+
+func (n *node) removeAll() {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	list, err := n.rt.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{})
+	if err != nil {
+		n.t.Errorf("list pods at the end: %v", err)
+		return
+	}
+	for _, p := range list.Items {
+		if _, err := n.rt.StopPodSandbox(ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: p.Id}); err != nil {
+			n.t.Errorf("stop pod at the end: %v", err)
+		}
+		if _, err := n.rt.RemovePodSandbox(ctx, &runtimeapi.RemovePodSandboxRequest{PodSandboxId: p.Id}); err != nil {
+			n.t.Errorf("remove pod at the end: %v", err)
+		}
+	}
+}
+
+// eventually calls f until it returns nil or the time is over.
+func eventually(t *testing.T, limit time.Duration, what string, f func() error) {
+	t.Helper()
+	var err error
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if err = f(); err == nil {
+			return
+		}
+	}
+	t.Fatalf("%s: not within %s: %v", what, limit, err)
+}
+
+func command(name string, args ...string) string {
+	out, _ := exec.Command(name, args...).CombinedOutput()
+	return string(out)
+}
+
+// lockedBuffer is the daemon's log.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (l *lockedBuffer) tail(lines int) string {
+	all := strings.Split(l.String(), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+func killPid(t *testing.T, pid int) {
+	t.Helper()
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+}
