@@ -53,6 +53,27 @@ func PreadKernel(fd int, path string, buf []byte) ([]byte, error) {
 	}
 }
 
+// PreadRecord is PreadKernel for a file that the kernel writes as one record
+// (all of cgroupfs but lists of processes): one read that leaves room in the
+// buffer has read everything.
+func PreadRecord(fd int, path string, buf []byte) ([]byte, error) {
+	n := 0
+	err := retryPath("read", path, func() (err error) {
+		n, err = unix.Pread(fd, buf[:cap(buf)], 0)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if n < cap(buf) {
+		return buf[:n], nil
+	}
+	return PreadKernel(fd, path, make([]byte, 4*cap(buf)))
+}
+
+// OpenKernel opens a file for PreadKernel and PreadRecord.
+func OpenKernel(path string) (fd int, err error) { return openKernel(path, unix.O_RDONLY) }
+
 // WriteKernel gives the data to an existing file in one write, as files of the
 // kernel want it; the file is never created.
 func WriteKernel(path, data string) error {

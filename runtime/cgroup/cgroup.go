@@ -34,6 +34,19 @@ func (c *Cgroup) dir(i int) string {
 // tracked is the directory that says which processes belong here.
 func (c *Cgroup) tracked() string { return c.dir(c.m.track) }
 
+// Dir finds the directory that has a controller's files, for reading; "" when
+// there is none. The controller "" stands for the cgroup2 itself.
+func (c *Cgroup) Dir(controller string) (dir string, v2 bool) {
+	i, ok := c.m.place[controller]
+	if controller == "" {
+		i, ok = c.m.unify, c.m.unify >= 0
+	}
+	if !ok {
+		return "", false
+	}
+	return c.m.trees[i].dir(c.path), c.m.trees[i].v2
+}
+
 // KillDir is the directory whose processes, with those below, are the ones to
 // kill: the monitor does it there (cgroup.kill, else its cgroup.procs).
 func (c *Cgroup) KillDir() string { return c.tracked() }

@@ -1,0 +1,281 @@
+package stats
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berth-cri/berth/linux"
+	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+func ptr[T any](v T) *T { return &v }
+
+// fake is a directory with the files of a kernel that need not be this one.
+func fake(t testing.TB, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestReadV2(t *testing.T) {
+	dir := fake(t, map[string]string{
+		"cpu.stat":            "usage_usec 123\nuser_usec 100\nsystem_usec 23\nnice_usec 0\nnr_periods 5\nnr_throttled 2\nthrottled_usec 7\n",
+		"memory.current":      "10485760\n",
+		"memory.stat":         "anon 4096\nfile 8192\ninactive_file 1048576\nslab_reclaimable 1\npgfault 55\npgmajfault 3\n",
+		"memory.max":          "max\n",
+		"memory.swap.current": "77\n",
+		"pids.current":        "4\n",
+		"io.stat":             "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6\n8:16 rbytes=10 wbytes=20 rios=30 wios=40\n253:0 \n",
+		"cpu.pressure":        "some avg10=1.50 avg60=0.25 avg300=0.05 total=9\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=2\n",
+	})
+	s := sample(t, func(string) (string, bool) { return dir, true })
+	want := Sample{
+		CPU:    &CPU{Usage: 123000, User: 100000, System: 23000, Periods: 5, ThrottledPeriods: 2, ThrottledTime: 7000},
+		Memory: &Memory{Usage: 10 << 20, WorkingSet: 9 << 20, RSS: 4096, Swap: ptr(uint64(77)), PageFaults: 55, MajorPageFaults: 3},
+		IO:     &IO{ReadBytes: 11, WriteBytes: 22, Reads: 33, Writes: 44},
+		Tasks:  ptr(uint64(4)),
+		CPUPressure: &Pressure{
+			Some: Stall{Avg10: 1.5, Avg60: 0.25, Avg300: 0.05, Total: 9000},
+			Full: Stall{Total: 2000},
+		},
+	}
+	if d := cmp.Diff(want, s, cmpopts.IgnoreFields(Sample{}, "At")); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestReadV1(t *testing.T) {
+	dir := fake(t, map[string]string{
+		"cpuacct.usage": "123\n", "cpuacct.usage_user": "100\n", "cpuacct.usage_sys": "23\n",
+		"cpu.stat":                                  "nr_periods 5\nnr_throttled 2\nthrottled_time 7\n",
+		"memory.usage_in_bytes":                     "4096\n",
+		"memory.memsw.usage_in_bytes":               "5000\n",
+		"memory.limit_in_bytes":                     "9223372036854771712\n",
+		"memory.stat":                               "rss 1\ninactive_file 1\ntotal_rss 2048\ntotal_inactive_file 8192\ntotal_pgfault 55\ntotal_pgmajfault 3\n",
+		"pids.current":                              "4\n",
+		"blkio.throttle.io_service_bytes_recursive": "8:0 Read 1\n8:0 Write 2\n8:0 Sync 3\n8:0 Total 3\n8:16 Read 10\n8:16 Write 20\nTotal 33\n",
+		"blkio.throttle.io_serviced_recursive":      "Total 0\n",
+	})
+	s := sample(t, func(c string) (string, bool) {
+		if c == "" {
+			return "", false
+		}
+		return dir, false
+	})
+	want := Sample{
+		CPU:    &CPU{Usage: 123, User: 100, System: 23, Periods: 5, ThrottledPeriods: 2, ThrottledTime: 7},
+		Memory: &Memory{Usage: 4096, WorkingSet: 0, RSS: 2048, Swap: ptr(uint64(904)), PageFaults: 55, MajorPageFaults: 3},
+		IO:     &IO{ReadBytes: 11, WriteBytes: 22},
+		Tasks:  ptr(uint64(4)),
+	}
+	if d := cmp.Diff(want, s, cmpopts.IgnoreFields(Sample{}, "At")); d != "" {
+		t.Error(d)
+	}
+}
+
+func sample(t testing.TB, find Finder) Sample {
+	t.Helper()
+	r, err := Open(find)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	s, err := r.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestWhatTheHostCannotSayIsNil(t *testing.T) {
+	dir := fake(t, map[string]string{"pids.current": "4\n"})
+	s := sample(t, func(c string) (string, bool) { return dir, true })
+	if d := cmp.Diff(Sample{Tasks: ptr(uint64(4))}, s, cmpopts.IgnoreFields(Sample{}, "At")); d != "" {
+		t.Error(d)
+	}
+	for name, find := range map[string]Finder{
+		"no files":      func(string) (string, bool) { return t.TempDir(), true },
+		"no hierarchy":  func(string) (string, bool) { return "", false },
+		"no such group": func(string) (string, bool) { return "/nonexistent", true },
+	} {
+		if _, err := Open(find); !errdefs.IsNotFound(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestLongFilesAreReadWhole(t *testing.T) {
+	var b strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&b, "%d:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0\n", i)
+	}
+	dir := fake(t, map[string]string{"io.stat": b.String()})
+	if s := sample(t, func(string) (string, bool) { return dir, true }); s.IO.WriteBytes != 2000 {
+		t.Errorf("%+v", s.IO)
+	}
+}
+
+func TestNanoCores(t *testing.T) {
+	at := time.Now()
+	s := func(after time.Duration, usage uint64) Sample {
+		return Sample{At: at.Add(after), CPU: &CPU{Usage: usage}}
+	}
+	if n, ok := NanoCores(s(0, 100), s(2*time.Second, 1_000_000_100)); n != 500_000_000 || !ok {
+		t.Error(n, ok)
+	}
+	for name, pair := range map[string][2]Sample{
+		"same time":    {s(1, 1), s(1, 2)},
+		"older second": {s(2, 1), s(1, 2)},
+		"new cgroup":   {s(1, 5), s(2, 1)},
+		"no CPU":       {{At: at}, s(1, 1)},
+	} {
+		if n, ok := NanoCores(pair[0], pair[1]); ok {
+			t.Errorf("%s: %d", name, n)
+		}
+	}
+}
+
+// real makes a cgroup in every hierarchy of this host.
+func real(t testing.TB) Finder {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("cgroups need root")
+	}
+	name := fmt.Sprintf("berth-test-%d-stats", os.Getpid())
+	dirs := map[string]string{}
+	v2 := false
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+		v2 = true
+		dirs[""] = "/sys/fs/cgroup/" + name
+	} else {
+		for _, c := range []string{"cpuacct", "cpu", "memory", "pids", "blkio"} {
+			dirs[c] = "/sys/fs/cgroup/" + c + "/" + name
+		}
+	}
+	for _, dir := range dirs {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Skipf("no such hierarchy: %v", err)
+		}
+		t.Cleanup(func() {
+			for range 100 {
+				if err := os.Remove(dir); err == nil || errors.Is(err, os.ErrNotExist) {
+					return
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			t.Errorf("left behind: %s", dir)
+		})
+	}
+	if v2 {
+		return func(string) (string, bool) { return dirs[""], true }
+	}
+	return func(c string) (string, bool) { return dirs[c], false }
+}
+
+func TestReadARealCgroup(t *testing.T) {
+	find := real(t)
+	r, err := Open(find)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	before, err := r.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/bin/sh", "-c", "read x; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; read x")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	joined := map[string]bool{}
+	for _, c := range []string{"cpuacct", "cpu", "memory", "pids", "blkio"} {
+		dir, _ := find(c)
+		if joined[dir] {
+			continue
+		}
+		joined[dir] = true
+		if err := linux.WriteKernel(dir+"/cgroup.procs", strconv.Itoa(cmd.Process.Pid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in.Write([]byte("go\n"))
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		s, err := r.Read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.CPU != nil && s.CPU.Usage > before.CPU.Usage && (s.Tasks == nil || *s.Tasks == 1) {
+			if s.Memory != nil && (s.Memory.WorkingSet > s.Memory.Usage) {
+				t.Errorf("%+v", s.Memory)
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("nothing moves: %+v", s)
+		}
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	for dir := range joined {
+		for range 1000 {
+			if os.Remove(dir) == nil {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	if _, err := r.Read(); !errdefs.IsNotFound(err) {
+		t.Errorf("of a removed cgroup: %v", err)
+	}
+	r.Close()
+	if _, err := r.Read(); !errdefs.IsNotFound(err) {
+		t.Errorf("of a closed reader: %v", err)
+	}
+}
+
+func FuzzParsers(f *testing.F) {
+	f.Add([]byte("anon 1\nfile 2\n"))
+	f.Add([]byte("8:0 rbytes=1 wbytes=2\n"))
+	f.Add([]byte("8:0 Read 1\nTotal 1\n"))
+	f.Add([]byte("some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		flat(b, func([]byte, uint64) {})
+		ioStat(b)
+		blkio(b)
+		if pressure(b) == nil {
+			t.Error("no pressure")
+		}
+	})
+}
+
+func BenchmarkRead(b *testing.B) {
+	r, err := Open(real(b))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer r.Close()
+	for b.Loop() {
+		if _, err := r.Read(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
