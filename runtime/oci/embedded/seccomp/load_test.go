@@ -29,6 +29,7 @@ var childProfiles = map[string]func() *specs.LinuxSeccomp{
 		return &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Architectures: x86All, Syscalls: []specs.LinuxSyscall{
 			{Names: []string{"getpriority"}, Action: specs.ActErrno, ErrnoRet: errno(uint(unix.EXDEV))},
 			{Names: []string{"getpgid"}, Action: specs.ActErrno, Args: []specs.LinuxSeccompArg{arg(0, specs.OpGreaterThan, 5)}},
+			{Names: []string{"socket"}, Action: specs.ActErrno, ErrnoRet: errno(uint(unix.EACCES))},
 			{Names: []string{"sethostname"}, Action: specs.ActKillProcess},
 		}}
 	},
@@ -66,6 +67,10 @@ func child(what string) {
 	}
 	if err != nil {
 		fmt.Println("load:", err)
+		os.Exit(1)
+	}
+	if program := os.Getenv("BERTH_SECCOMP_EXEC"); program != "" {
+		fmt.Println("exec:", unix.Exec(program, []string{program}, nil))
 		os.Exit(1)
 	}
 	try := func(name string, nr uintptr, args ...uintptr) {
