@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/berth-cri/berth/imageservice/pull"
@@ -101,8 +102,12 @@ func (s *Service) Pull(ctx context.Context, r PullRequest) (id string, err error
 		return "", fmt.Errorf("pull image: %w", err)
 	}
 	img, err := s.puller.Pull(ctx, ref, r.Auth)
-	s.sweepSoon() // of a pull that failed, or an image that lost its tag
 	if err != nil {
+		// The layers that a failed pull got done help the next attempt, so they
+		// wait for the next regular sweep, unless the disk is full.
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+			s.sweepSoon()
+		}
 		return "", err
 	}
 	return img.ID, nil
@@ -201,11 +206,15 @@ func (s *Service) sweepSoon() {
 	}
 }
 
-// Run sweeps at once, after each removal, and every hour, until the context
-// ends. It is begun when all living containers hold their layers.
+// sweepEvery is how long the layers of a failed pull lie around at most.
+const sweepEvery = 10 * time.Minute
+
+// Run sweeps at once, after each removal and release, and every ten minutes,
+// until the context ends. It is begun when all living containers hold their
+// layers.
 func (s *Service) Run(ctx context.Context) {
-	hourly := time.NewTicker(time.Hour)
-	defer hourly.Stop()
+	regular := time.NewTicker(sweepEvery)
+	defer regular.Stop()
 	for {
 		if err := s.Sweep(ctx); err != nil && !errors.Is(err, ctx.Err()) {
 			s.log.Error("image store is not swept", "error", err)
@@ -214,7 +223,7 @@ func (s *Service) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-s.wake:
-		case <-hourly.C:
+		case <-regular.C:
 		}
 	}
 }

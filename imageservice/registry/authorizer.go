@@ -24,8 +24,14 @@ type authorizer struct {
 	cred     credential // zero when this endpoint may not have it
 	scope    string     // "repository:library/busybox:pull"
 
+	turn chan struct{} // of one, held while a challenge is answered
+
 	mu     sync.Mutex
-	header string // the Authorization header, once known
+	header string // guarded by mu; the Authorization header, once known
+}
+
+func newAuthorizer(e *endpoint, scope string) *authorizer {
+	return &authorizer{endpoint: e, scope: scope, turn: make(chan struct{}, 1)}
 }
 
 // current is the Authorization header to send now.
@@ -39,44 +45,57 @@ func (a *authorizer) current() string {
 // header used, and finds a better header. Of many requests that run into an
 // expired token only the first fetches a new one.
 func (a *authorizer) answer(ctx context.Context, resp *http.Response, used string) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.header != used {
+	select {
+	case a.turn <- struct{}{}:
+		defer func() { <-a.turn }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if a.current() != used {
 		return nil
 	}
 	ch, ok := pickChallenge(resp.Header)
-	switch {
-	case !ok:
+	if !ok {
 		return fmt.Errorf("no challenge that Berth can answer, WWW-Authenticate is %.200q: %w",
 			resp.Header.Values("WWW-Authenticate"), errdefs.ErrUnauthenticated)
+	}
+	header, err := a.find(ctx, ch, used)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.header = header
+	return nil
+}
+
+// find returns the Authorization header that the challenge asks for.
+func (a *authorizer) find(ctx context.Context, ch challenge, used string) (string, error) {
+	switch {
+	case a.cred.registryToken != "" && used != "":
+		return "", fmt.Errorf("the registry token was not accepted: %w", errdefs.ErrUnauthenticated)
 	case a.cred.registryToken != "":
-		if used != "" {
-			return fmt.Errorf("the registry token was not accepted: %w", errdefs.ErrUnauthenticated)
-		}
-		a.header = "Bearer " + a.cred.registryToken
-		return nil
+		return "Bearer " + a.cred.registryToken, nil
 	case ch.scheme == "basic":
 		return a.basic(used)
 	}
 	token, err := a.fetchToken(ctx, ch)
 	if err != nil {
-		return fmt.Errorf("token from %s: %w", redact(ch.params["realm"]), err)
+		return "", fmt.Errorf("token from %s: %w", redact(ch.params["realm"]), err)
 	}
-	a.header = "Bearer " + token
-	return nil
+	return "Bearer " + token, nil
 }
 
-func (a *authorizer) basic(used string) error {
+func (a *authorizer) basic(used string) (string, error) {
 	switch {
 	case a.cred.username == "" && a.cred.password == "":
-		return fmt.Errorf("a username and password are required: %w", errdefs.ErrUnauthenticated)
+		return "", fmt.Errorf("a username and password are required: %w", errdefs.ErrUnauthenticated)
 	case used != "":
-		return fmt.Errorf("username or password were not accepted: %w", errdefs.ErrUnauthenticated)
+		return "", fmt.Errorf("username or password were not accepted: %w", errdefs.ErrUnauthenticated)
 	}
 	req := http.Request{Header: http.Header{}}
 	req.SetBasicAuth(a.cred.username, a.cred.password)
-	a.header = req.Header.Get("Authorization")
-	return nil
+	return req.Header.Get("Authorization"), nil
 }
 
 // fetchToken gets an access token (distribution.github.io/distribution/spec/auth).

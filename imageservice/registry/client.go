@@ -57,7 +57,7 @@ func (c *Client) Open(ref reference.Reference, auth *Auth) (*Session, error) {
 	s := &Session{ref: ref, opts: c.opts}
 	for _, e := range endpoints {
 		h := &host{endpoint: e, label: cred.String()}
-		h.auth = authorizer{endpoint: e, scope: "repository:" + ref.Repository + ":pull"}
+		h.auth = newAuthorizer(e, "repository:"+ref.Repository+":pull")
 		if cred.allows(e, ref.Registry) {
 			h.auth.cred = cred
 		} else if !cred.anonymous() {

@@ -15,8 +15,10 @@ import (
 type hosts struct {
 	dir string // empty: no configuration
 
+	// mu is held over the reading of the (local, small) files, so that one
+	// caller parses and the others find the result.
 	mu    sync.Mutex
-	known map[string]*hostsEntry // by registry
+	known map[string]*hostsEntry // guarded by mu; by registry
 }
 
 // hostsEntry is a parsed configuration and the files that it came from.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,7 +30,7 @@ type Session struct {
 // host is an endpoint as this session sees it.
 type host struct {
 	*endpoint
-	auth  authorizer
+	auth  *authorizer
 	label string // of the credential, for traces
 	query string
 
@@ -164,11 +165,12 @@ func (s *Session) send(ctx context.Context, h *host, method, path string, header
 	}
 }
 
-var manifestTypes = []string{
+// acceptManifests is one header: some registries read only the first.
+var acceptManifests = http.Header{"Accept": {strings.Join([]string{
 	ocispec.MediaTypeImageIndex, mediaTypeDockerList,
 	ocispec.MediaTypeImageManifest, mediaTypeDockerManifest,
 	"*/*;q=0.1",
-}
+}, ", ")}}
 
 const (
 	mediaTypeDockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -213,7 +215,7 @@ func (s *Session) Resolve(ctx context.Context, known func(digest.Digest) bool, l
 }
 
 func (s *Session) head(ctx context.Context, h *host, path string) (ocispec.Descriptor, error) {
-	resp, err := s.send(ctx, h, http.MethodHead, path, http.Header{"Accept": manifestTypes})
+	resp, err := s.send(ctx, h, http.MethodHead, path, acceptManifests)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
@@ -234,7 +236,7 @@ func (s *Session) head(ctx context.Context, h *host, path string) (ocispec.Descr
 
 // get reads a manifest; want is its digest, or empty when a tag is read.
 func (s *Session) get(ctx context.Context, h *host, path string, want digest.Digest) (desc ocispec.Descriptor, body []byte, err error) {
-	resp, err := s.send(ctx, h, http.MethodGet, path, http.Header{"Accept": manifestTypes})
+	resp, err := s.send(ctx, h, http.MethodGet, path, acceptManifests)
 	if err != nil {
 		return desc, nil, err
 	}
