@@ -77,7 +77,8 @@ type StartRequest struct {
 	Cgroup     oci.Placement `json:"cgroup"`
 	KillCgroup string        `json:"killCgroup,omitempty"` // directory of the cgroup that Kill empties
 	Log        string        `json:"log,omitempty"`
-	Stdin      bool          `json:"stdin,omitempty"` // false: /dev/null
+	Stdin      bool          `json:"stdin,omitempty"`  // false: /dev/null
+	Silent     bool          `json:"silent,omitempty"` // no pipes: all three streams are /dev/null
 }
 
 // Started is a running process. The caller owns the files; Console is nil
@@ -108,6 +109,7 @@ type AdoptRequest struct {
 	KillCgroup string    `json:"killCgroup,omitempty"`
 	Log        string    `json:"log,omitempty"`
 	Stdin      bool      `json:"stdin,omitempty"` // still open
+	Silent     bool      `json:"silent,omitempty"`
 }
 
 // ExecRequest runs a process in a running container. The descriptors go

@@ -38,6 +38,9 @@ func (forker) Start(ctx context.Context, s oci.Start) (*oci.Process, error) {
 	if err != nil {
 		return nil, &oci.StepError{Step: "execve " + argv[0], Errno: unix.ENOENT}
 	}
+	if len(s.Cgroup.Procs) > 0 { // nothing may fork before it is in its cgroup
+		path, argv = "/bin/sh", append([]string{"sh", "-c", `kill -STOP $$; exec "$@"`, "sh"}, argv...)
+	}
 	p := &oci.Process{}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
@@ -67,14 +70,27 @@ func (forker) Start(ctx context.Context, s oci.Start) (*oci.Process, error) {
 	if p.Pid, err = syscall.ForkExec(path, argv, &syscall.ProcAttr{Files: fds, Env: os.Environ(), Sys: attr}); err != nil {
 		return nil, err
 	}
-	for _, file := range s.Cgroup.Procs {
-		if err := linux.WriteKernel(file, fmt.Sprint(p.Pid)); err != nil {
+	if len(s.Cgroup.Procs) > 0 {
+		if err := place(p.Pid, s.Cgroup.Procs); err != nil {
 			return nil, err
 		}
 	}
 	p.Pidfd = os.NewFile(uintptr(pidfd), "pidfd")
 	p.StartTime, err = linux.StartTime(p.Pid)
 	return p, err
+}
+
+// place moves a process that stops itself first, and lets it go.
+func place(pid int, files []string) error {
+	if _, err := unix.Wait4(pid, nil, unix.WUNTRACED, nil); err != nil {
+		return err
+	}
+	for _, file := range files {
+		if err := linux.WriteKernel(file, fmt.Sprint(pid)); err != nil {
+			return err
+		}
+	}
+	return unix.Kill(pid, unix.SIGCONT)
 }
 
 func openTerminal(p *oci.Process) (slave *os.File, err error) {

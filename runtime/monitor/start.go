@@ -32,7 +32,7 @@ func (s *Server) start(ctx context.Context, r StartRequest, plan *os.File) (_ re
 		return reply{}, err
 	}
 	pipes := &stdio{}
-	if !r.Prepared.Terminal {
+	if !r.Prepared.Terminal && !r.Silent {
 		if pipes, err = openStdio(r.Dir, r.Stdin); err != nil {
 			return reply{}, fmt.Errorf("open the container's pipes: %w", err)
 		}
@@ -165,6 +165,9 @@ func (s *Server) adopt(r AdoptRequest) (err error) {
 // adoptStdio opens the standard streams of a container that has them open.
 func (c *container) adoptStdio(r AdoptRequest) (map[logs.Stream]*os.File, error) {
 	outputs := map[logs.Stream]*os.File{}
+	if r.Silent {
+		return outputs, nil
+	}
 	if r.Terminal {
 		if r.Console == nil {
 			return nil, fmt.Errorf("no console: %w", errdefs.ErrInvalidArgument)
