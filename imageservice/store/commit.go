@@ -70,6 +70,9 @@ func (s *Store) commit(next *Image, manifest, config []byte) error {
 	losers := s.adopt(next)
 	s.mu.Unlock()
 
+	if err := s.inherit(next.Layers); err != nil {
+		return err
+	}
 	if err := errors.Join(s.writeBlob(config), s.writeBlob(manifest)); err != nil {
 		return err
 	}
@@ -78,6 +81,9 @@ func (s *Store) commit(next *Image, manifest, config []byte) error {
 	}
 	if err := s.writeRecord(next); err != nil {
 		return err
+	}
+	if err := fault.Hit("image.commit.after-record"); err != nil {
+		s.log.Error("image is committed all the same", "error", err)
 	}
 	// From here on the image is committed; nothing that follows can undo it. The
 	// losers come second: in a crash between, the tag has two images and Open
@@ -181,6 +187,9 @@ func (s *Store) removeRecord(id string) error {
 	err := os.Remove(s.recordPath(id))
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil
+	}
+	if err == nil {
+		err = fault.Hit("image.remove.after-record")
 	}
 	if err == nil {
 		err = atomicfile.SyncDir(s.imagesDir())

@@ -21,9 +21,10 @@ import (
 type Layer struct {
 	Version int           `json:"version"`
 	DiffID  digest.Digest `json:"diffID"`
-	Size    int64         `json:"size"`    // bytes on the disk, as layer.Result has it
-	Entries int           `json:"entries"` // inodes
-	Implied []string      `json:"implied,omitempty"`
+	Size    int64         `json:"size"`              // bytes on the disk, as layer.Result has it
+	Entries int           `json:"entries"`           // inodes
+	Implied []string      `json:"implied,omitempty"` // directories without an entry of their own
+	Opaque  bool          `json:"opaque,omitempty"`  // hides all layers below; found at the commit
 	Created time.Time     `json:"created"`
 }
 
@@ -42,13 +43,20 @@ func (s *Store) LayerDir(diffID digest.Digest) string {
 // LayerDirs are the directories for an overlay of the layers (base first):
 // topmost first, and each once, since overlayfs refuses a directory that is
 // there twice. A layer hides all of its lower self, so that one is left out.
+// What is below a layer whose root is opaque is left out too: overlayfs looks at
+// that mark in every directory but the root (seen on Linux 6.18).
 func (s *Store) LayerDirs(layers []digest.Digest) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var dirs []string
 	seen := map[digest.Digest]bool{}
 	for i := len(layers) - 1; i >= 0; i-- {
 		if l := layers[i]; !seen[l] {
 			seen[l] = true
 			dirs = append(dirs, s.LayerDir(l))
+		}
+		if s.layers[layers[i]].Opaque {
+			break
 		}
 	}
 	return dirs
@@ -155,7 +163,12 @@ func (w *LayerWriter) Commit(ctx context.Context, info Layer) error {
 		return fmt.Errorf("commit layer %s: it is committed or aborted: %w", w.diffID, errdefs.ErrFailedPrecondition)
 	}
 	info.Version, info.DiffID, info.Created = layerVersion, w.diffID, time.Now().UTC()
-	if err := w.commit(ctx, info); err != nil {
+	opaque, err := linux.Lgetxattr(w.Dir, "trusted.overlay.opaque")
+	if err == nil {
+		info.Opaque = opaque != nil
+		err = w.commit(ctx, info)
+	}
+	if err != nil {
 		w.Abort()
 		return fmt.Errorf("commit layer %s: %w", w.diffID, err)
 	}

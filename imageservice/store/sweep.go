@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berth-cri/berth/fault"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -127,7 +128,7 @@ func (s *Store) sweepLayers(swept *Swept) error {
 		if !mine {
 			continue
 		}
-		if err := s.bin.Discard(filepath.Join(s.layersDir(), e.Name())); err != nil {
+		if err := s.discardLayer(e.Name()); err != nil {
 			errs = append(errs, err)
 		} else {
 			swept.Layers++
@@ -136,6 +137,16 @@ func (s *Store) sweepLayers(swept *Swept) error {
 		s.unclaim(d)
 	}
 	return errors.Join(errs...)
+}
+
+func (s *Store) discardLayer(name string) error {
+	if err := fault.Hit("sweep.before-layer"); err != nil {
+		return err
+	}
+	if err := s.bin.Discard(filepath.Join(s.layersDir(), name)); err != nil {
+		return err
+	}
+	return fault.Hit("sweep.after-layer")
 }
 
 // usedLayers are those of all records. The caller holds turn, so no record
@@ -188,7 +199,11 @@ func (s *Store) sweepBlobs(swept *Swept) error {
 		if used[e.Name()] {
 			continue
 		}
-		if err := os.Remove(filepath.Join(s.blobDir(), e.Name())); err != nil {
+		err := fault.Hit("sweep.before-blob")
+		if err == nil {
+			err = os.Remove(filepath.Join(s.blobDir(), e.Name()))
+		}
+		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
