@@ -285,7 +285,7 @@ func TestBelongs(t *testing.T) {
 		11: {parent: 10, command: "/opt/cni/bin/bridge"},
 		12: {parent: 1, command: "/usr/bin/containerd-shim-runc-v2 -namespace k8s.io -address /run/one/containerd.sock"},
 		13: {parent: 1, command: "/usr/bin/containerd-shim-runc-v2 -namespace k8s.io -address /run/two/containerd.sock"},
-		14: {parent: 12, command: "/pause"},
+		14: {parent: 12, command: "/a-pause-of-another-name"},
 		15: {parent: 1, command: "/usr/bin/conmon -b /run/containers/x"},
 		16: {parent: 1, command: "vi containerd"},
 		20: {parent: 1, command: "/usr/bin/strange --helper"},
@@ -301,7 +301,7 @@ func TestBelongs(t *testing.T) {
 		slices.Sort(pids)
 		return pids
 	}
-	if got, want := find(nil), []int{10, 11, 12}; !slices.Equal(got, want) {
+	if got, want := find(nil), []int{10, 11, 12, 14}; !slices.Equal(got, want) {
 		t.Errorf("at first %v, want %v", got, want)
 	}
 	if got, want := find(before), []int{10, 11, 12, 14, 15}; !slices.Equal(got, want) {

@@ -35,10 +35,10 @@ type look struct {
 }
 
 // look finds the processes of the runtime: the daemon behind the socket with
-// all it started, helpers that name the socket's directory (shims, monitors),
-// what the -processes flag matches, and, since the earlier look, every known
-// helper that is new: the runtimes take turns, so it belongs to this one. The
-// containers' own processes do not count.
+// all it started, and likewise helpers that name the socket's directory (shims,
+// monitors), what the -processes flag matches, and, since the earlier look,
+// every known helper that is new: the runtimes take turns, so it belongs to
+// this one. The containers' own processes do not count.
 func (s *subject) look(earlier *look) (*look, error) {
 	daemon, err := socketOwner(s.socket)
 	if err != nil {
@@ -64,11 +64,14 @@ func (s *subject) look(earlier *look) (*look, error) {
 
 func (s *subject) belongs(everyone map[int]process, pid, daemon int, earlier *look) bool {
 	for up := pid; up > 1; up = everyone[up].parent {
-		if up == daemon {
+		if up == daemon || s.helper(everyone[up].command, up, earlier) {
 			return true
 		}
 	}
-	command := everyone[pid].command
+	return false
+}
+
+func (s *subject) helper(command string, pid int, earlier *look) bool {
 	if s.helpers != nil && s.helpers.MatchString(command) {
 		return true
 	}
