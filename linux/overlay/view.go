@@ -40,18 +40,24 @@ func byDescriptor(lower []string) (int, error) {
 			return -1, fmt.Errorf("lowerdir+ of %d bytes: %w", len(dir), errors.ErrUnsupported)
 		}
 		_, err := call("fsconfig lowerdir+ "+dir, func() (int, error) { return 0, unix.FsconfigSetString(config, "lowerdir+", dir) })
-		if errors.Is(err, unix.EINVAL) {
-			return -1, fmt.Errorf("%w: %w", err, errors.ErrUnsupported)
-		}
 		if err != nil {
-			return -1, err
+			return -1, orUnsupported(err)
 		}
 	}
 	if _, err := call("fsconfig create overlay", func() (int, error) { return 0, unix.FsconfigCreate(config) }); err != nil {
-		return -1, err
+		return -1, orUnsupported(err)
 	}
 	const attrs = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
 	return call("fsmount overlay", func() (int, error) { return unix.Fsmount(config, unix.FSMOUNT_CLOEXEC, attrs) })
+}
+
+// orUnsupported marks what a kernel without lowerdir+ answers: at once, or (6.1,
+// where any option is taken until the end) when the file system is created.
+func orUnsupported(err error) error {
+	if errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("%w: %w", err, errors.ErrUnsupported)
+	}
+	return err
 }
 
 // call makes a system call again when a signal interrupts it.
