@@ -21,7 +21,8 @@ func announce(link netlink.Link, addrs []netip.Prefix) {
 		slog.Warn("cannot announce the pod's addresses", "err", err)
 		return
 	}
-	defer unix.Close(fd)
+	// Closing a packet socket waits for the kernel's readers: 10 ms.
+	defer func() { go unix.Close(fd) }()
 	for _, a := range addrs {
 		frame := gratuitousARP(mac, a.Addr())
 		if a.Addr().Is6() {

@@ -100,12 +100,11 @@ func unmasquerade(addrs []netip.Prefix, by string) error {
 }
 
 func dropMasqChain(a netip.Prefix) error {
-	c, err := nftables.New()
-	if err != nil {
-		return err
-	}
-	c.DelChain(&nftables.Chain{Table: masqTable, Name: masqChain(a)})
-	if err := c.Flush(); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EBUSY) {
+	err := withConn(func(c *nftables.Conn) error {
+		c.DelChain(&nftables.Chain{Table: masqTable, Name: masqChain(a)})
+		return c.Flush()
+	})
+	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EBUSY) {
 		return err
 	}
 	return nil

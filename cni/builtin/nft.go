@@ -30,33 +30,51 @@ func (rs *ruleset) with(more func(c *nftables.Conn)) *ruleset {
 // a global without a lock.
 var making sync.Mutex
 
+// conns are idle connections to nftables. They are kept because closing one after
+// a deletion waits, in the kernel, until what was deleted is freed: 10 ms.
+var conns = make(chan *nftables.Conn, 8)
+
+// withConn lends a connection to fn.
+func withConn(fn func(c *nftables.Conn) error) (err error) {
+	var c *nftables.Conn
+	select {
+	case c = <-conns:
+	default:
+		if c, err = nftables.New(nftables.AsLasting()); err != nil {
+			return fmt.Errorf("open nftables: %w", err)
+		}
+	}
+	if err = fn(c); err == nil {
+		select {
+		case conns <- c:
+			return nil
+		default:
+		}
+	}
+	// After an error there may be answers left in it that nobody waits for.
+	go func() { _ = c.CloseLasting() }()
+	return err
+}
+
 // apply sends a batch that adds elements. Where the table or a chain is not
 // there, or somebody flushed the ruleset, all is made first, in one transaction.
 func (rs *ruleset) apply(batch func(c *nftables.Conn) error) error {
-	c, err := nftables.New()
-	if err != nil {
-		return err
-	}
-	if err := batch(c); err != nil {
-		return err
-	}
-	err = c.Flush()
+	err := withConn(func(c *nftables.Conn) error { return errors.Join(batch(c), c.Flush()) })
 	if !errors.Is(err, unix.ENOENT) {
 		return err
 	}
 	making.Lock()
 	defer making.Unlock()
-	c.AddTable(rs.table)
-	for _, s := range rs.sets {
-		if err := c.AddSet(s, nil); err != nil {
-			return fmt.Errorf("set %s: %w", s.Name, err)
+	return withConn(func(c *nftables.Conn) error {
+		c.AddTable(rs.table)
+		for _, s := range rs.sets {
+			if err := c.AddSet(s, nil); err != nil {
+				return fmt.Errorf("set %s: %w", s.Name, err)
+			}
 		}
-	}
-	rs.chains(c)
-	if err := batch(c); err != nil {
-		return err
-	}
-	return c.Flush()
+		rs.chains(c)
+		return errors.Join(batch(c), c.Flush())
+	})
 }
 
 // remove deletes elements of one set that may be gone already. The kernel
@@ -65,14 +83,7 @@ func remove(s *nftables.Set, elements []nftables.SetElement) error {
 	if len(elements) == 0 {
 		return nil
 	}
-	c, err := nftables.New()
-	if err != nil {
-		return err
-	}
-	if err := c.SetDeleteElements(s, elements); err != nil {
-		return err
-	}
-	err = c.Flush()
+	err := withConn(func(c *nftables.Conn) error { return errors.Join(c.SetDeleteElements(s, elements), c.Flush()) })
 	if !errors.Is(err, unix.ENOENT) {
 		return err
 	}
@@ -86,12 +97,11 @@ func remove(s *nftables.Set, elements []nftables.SetElement) error {
 }
 
 // elements lists a set; one that does not exist is empty.
-func elements(s *nftables.Set) ([]nftables.SetElement, error) {
-	c, err := nftables.New()
-	if err != nil {
-		return nil, err
-	}
-	all, err := c.GetSetElements(s)
+func elements(s *nftables.Set) (all []nftables.SetElement, err error) {
+	err = withConn(func(c *nftables.Conn) (err error) {
+		all, err = c.GetSetElements(s)
+		return err
+	})
 	// The library drops the number of this one error.
 	if err != nil && strings.HasSuffix(err.Error(), unix.ENOENT.Error()) {
 		return nil, nil

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-cri/berth/cni/netns"
@@ -91,6 +92,70 @@ func NewPod(t testing.TB) (path string, remove func()) {
 			t.Error(err)
 		}
 	}
+}
+
+// TempDir is a directory on a tmpfs, where state lies and no disk is measured.
+func TempDir(t testing.TB) string {
+	t.Helper()
+	NeedHost(t)
+	dir := t.TempDir()
+	if err := unix.Mount("nettest", dir, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// Outside is a namespace beyond the host: 192.0.2.2 and fd99::2 behind the host's
+// 192.0.2.1 and fd99::1. It knows no way back to the pods' own addresses.
+func Outside(t testing.TB) string {
+	t.Helper()
+	path := Pod(t)
+	fail := func(err error) {
+		if err != nil {
+			t.Helper()
+			t.Fatal(err)
+		}
+	}
+	ns, err := netns.Open(path)
+	fail(err)
+	defer ns.Close()
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "outside"
+	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: "eth0", PeerNamespace: netlink.NsFd(ns.Fd())}
+	fail(netlink.LinkAdd(veth))
+	t.Cleanup(func() { _ = netlink.LinkDel(veth) })
+	up := func(name string, addrs ...string) error {
+		h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+		if err != nil {
+			return err
+		}
+		defer h.Close()
+		l, err := h.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		for _, text := range addrs {
+			a, err := netlink.ParseAddr(text)
+			if err != nil {
+				return err
+			}
+			if a.IP.To4() == nil {
+				a.Flags = unix.IFA_F_NODAD
+			}
+			if err := h.AddrAdd(l, a); err != nil {
+				return err
+			}
+		}
+		return h.LinkSetUp(l)
+	}
+	fail(up("outside", "192.0.2.1/24", "fd99::1/64"))
+	fail(ns.Do(func() error { return up("eth0", "192.0.2.2/24", "fd99::2/64") }))
+	return path
 }
 
 // in runs fn in a pod, or on the host for "".
