@@ -88,6 +88,7 @@ func runServe(ctx context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
+	defer d.images.Close()
 	defer supervisor.Close()
 	defer d.network.Close()
 	d.pods.Attach(supervisor)
