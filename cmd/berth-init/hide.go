@@ -51,7 +51,7 @@ func (c *container) maskedPath(s *plan.MaskedPath) error {
 	if err != nil {
 		return err
 	}
-	if st.Mode&syscall.S_IFMT == syscall.S_IFDIR {
+	if isDirectory(st) {
 		return c.maskDirectory(at, s.Options)
 	}
 	if c.nothing < 0 {

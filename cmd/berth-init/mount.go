@@ -61,23 +61,26 @@ func (c *container) bind(s *plan.Bind) error {
 	if err != nil {
 		return err
 	}
-	directory := st.Mode&syscall.S_IFMT == syscall.S_IFDIR
+	directory := isDirectory(st)
 	target, err := c.checkedTarget(s.Target, directory, s.InProc)
 	if err != nil {
 		return err
 	}
 	defer closeFd(target)
+	if place, err := fstat(target); err != nil {
+		return err
+	} else if isDirectory(place) && !directory {
+		return explained{syscall.ENOTDIR, "source " + s.Source + " is a file, but the mount point is a directory"}
+	} else if !isDirectory(place) && directory {
+		return explained{syscall.ENOTDIR, "source " + s.Source + " is a directory, but the mount point is a file"}
+	}
 	if err := change(tree, s.Changes); err != nil {
 		return err
 	}
-	err = attach(tree, target)
-	if err == syscall.ENOTDIR && directory {
-		return explained{syscall.ENOTDIR, "source " + s.Source + " is a directory, but the mount point is a file"}
-	} else if err == syscall.ENOTDIR {
-		return explained{syscall.ENOTDIR, "source " + s.Source + " is a file, but the mount point is a directory"}
-	}
-	return err
+	return attach(tree, target)
 }
+
+func isDirectory(st syscall.Stat_t) bool { return st.Mode&syscall.S_IFMT == syscall.S_IFDIR }
 
 // whyNoSource repeats what failed when the sources were taken.
 func whyNoSource(s *plan.Bind) error {

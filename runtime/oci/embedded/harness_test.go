@@ -22,7 +22,12 @@ var (
 	imageDir string // one layer: a static busybox
 )
 
-func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+func TestMain(m *testing.M) {
+	if os.Args[0] == "berth-init" { // one that never answers
+		time.Sleep(time.Hour)
+	}
+	os.Exit(testMain(m))
+}
 
 func testMain(m *testing.M) int {
 	if os.Getuid() != 0 {
@@ -236,4 +241,17 @@ func background(t testing.TB, spec *specs.Spec, o Overlay, set ...func(*Start)) 
 		}
 	})
 	return proc
+}
+
+// eventually waits for what happens in another process.
+func eventually(t testing.TB, f func() error) {
+	t.Helper()
+	var err error
+	for range 500 {
+		if err = f(); err == nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal(err)
 }

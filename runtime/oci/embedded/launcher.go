@@ -71,14 +71,26 @@ func (l *Launcher) load(path string) error {
 	}
 	defer file.Close()
 	program, err := linux.SealedProgram("berth-init", file)
-	l.sealed = err == nil
 	if err != nil {
-		if program, err = linux.ReadonlyProgram(path); err != nil {
-			return err
-		}
+		return l.loadFromDisk(path)
 	}
 	defer program.Close()
-	// A child's descriptors 0 to 5 are its own before it executes this one.
+	l.sealed = true
+	return l.keep(program)
+}
+
+func (l *Launcher) loadFromDisk(path string) error {
+	program, err := linux.ReadonlyProgram(path)
+	if err != nil {
+		return err
+	}
+	defer program.Close()
+	return l.keep(program)
+}
+
+// keep takes a high number: the child gives the numbers from 0 to 5 to its own
+// descriptors before it executes this one.
+func (l *Launcher) keep(program *os.File) error {
 	fd, err := unix.FcntlInt(program.Fd(), unix.F_DUPFD_CLOEXEC, 64)
 	if err != nil {
 		return os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
@@ -91,14 +103,16 @@ func (l *Launcher) load(path string) error {
 func (l *Launcher) Sealed() bool { return l.sealed }
 
 // Close lets go of the launcher's descriptors. No start may be in progress.
-func (l *Launcher) Close() error {
+func (l *Launcher) Close() {
 	for _, f := range l.home {
 		f.Close()
 	}
 	if l.null != nil {
 		l.null.Close()
 	}
-	return l.program.Close()
+	if l.program != nil {
+		l.program.Close()
+	}
 }
 
 // Start implements oci.Runtime.
