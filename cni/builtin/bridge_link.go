@@ -52,9 +52,7 @@ func (c *bridgeConf) makeBridge(host *hostSide) (netlink.Link, error) {
 	if err := host.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil && !errors.Is(err, unix.EEXIST) {
 		return nil, fmt.Errorf("create: %w", err)
 	}
-	// A pod must not become the host's router by advertising itself
-	// (CVE-2020-10749). Before the bridge is up.
-	_ = setSysctl("net/ipv6/conf/"+c.Bridge+"/accept_ra", "0")
+	ownLink(c.Bridge)
 	return host.LinkByName(c.Bridge)
 }
 

@@ -31,8 +31,8 @@ type veth struct {
 }
 
 // create makes the pair by one message, so under one hold of the kernel's
-// network lock. The host end is up; the pod's cannot be, the kernel refuses to
-// open it before it knows its peer.
+// network lock. A bridge's port is up; the pod's end cannot be, the kernel refuses
+// to open it before it knows its peer.
 func (v *veth) create(host *hostSide) error {
 	hostMAC := make(net.HardwareAddr, 6)
 	if _, err := rand.Read(hostMAC); err != nil {
@@ -41,7 +41,6 @@ func (v *veth) create(host *hostSide) error {
 	hostMAC[0] = hostMAC[0]&^1 | 2 // unicast, locally administered
 
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
 	attrs := []*nl.RtAttr{
 		nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(v.host)),
 		nl.NewRtAttr(unix.IFLA_ADDRESS, hostMAC),
@@ -50,6 +49,7 @@ func (v *veth) create(host *hostSide) error {
 		attrs = append(attrs, nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(v.mtu))))
 	}
 	if v.master != 0 {
+		msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
 		attrs = append(attrs, nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(v.master))))
 	}
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
@@ -146,11 +146,19 @@ func (h *hostSide) request(kind, flags int, msg nl.NetlinkRequestData, attrs ...
 
 // setDown takes a link down by its name. No such link is success.
 func (h *hostSide) setDown(name string) error {
+	if err := h.setFlags(name, 0); err != nil && !errors.Is(err, unix.ENODEV) {
+		return err
+	}
+	return nil
+}
+
+// setFlags sets a link up (IFF_UP) or down (0) by its name.
+func (h *hostSide) setFlags(name string, up uint32) error {
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Change = unix.IFF_UP
+	msg.Flags, msg.Change = up, unix.IFF_UP
 	err := h.request(unix.RTM_NEWLINK, unix.NLM_F_ACK, msg, nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
-	if err != nil && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("set %s down: %w", name, err)
+	if err != nil {
+		return fmt.Errorf("set %s up or down: %w", name, err)
 	}
 	return nil
 }
@@ -195,6 +203,16 @@ func setSysctl(name, value string) error {
 		return nil
 	}
 	return namespace.SetSysctl(name, value)
+}
+
+// ownLink keeps others from configuring a link of the host by IPv6 router
+// advertisements (CVE-2020-10749: a pod could become the host's router), and
+// spares its link-local address the search for duplicates, during which the host
+// could not ask for the neighbours that it forwards to. For a link that is down
+// still; best effort, as the kernel may be without IPv6.
+func ownLink(name string) {
+	_ = setSysctl("net/ipv6/conf/"+name+"/accept_ra", "0")
+	_ = setSysctl("net/ipv6/conf/"+name+"/accept_dad", "0")
 }
 
 // forward makes the host route packets of the addresses' families.

@@ -38,6 +38,9 @@ func (p *podEnd) attach(host *hostSide, ns *netns.NS) (*attached, error) {
 	if err := p.veth.create(host); err != nil {
 		return nil, err
 	}
+	if p.master == 0 {
+		ownLink(p.veth.host)
+	}
 	var a *attached
 	err := ns.Do(func() (err error) {
 		a, err = p.configure(host)
@@ -83,6 +86,11 @@ func (p *podEnd) configure(host *hostSide) (*attached, error) {
 		r.LinkIndex = link.Attrs().Index
 		if err := h.RouteAddEcmp(&r); err != nil {
 			return nil, fmt.Errorf("add route to %v via %v on %s: %w", r.Dst, r.Gw, p.pod, err)
+		}
+	}
+	if p.master == 0 {
+		if err := host.setFlags(p.veth.host, unix.IFF_UP); err != nil {
+			return nil, err
 		}
 	}
 	if a.host, err = host.waitUp(p.veth.host); err != nil {

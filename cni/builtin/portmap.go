@@ -99,13 +99,12 @@ func (c *portmapConf) openFamily(pod netip.Prefix, by string) error {
 
 // masqueraded are the elements of snat: who has to look like the host.
 func (c *portmapConf) masqueraded(pod netip.Prefix, by string) []nftables.SetElement {
-	loopback := hostPrefix(netip.IPv6Loopback())
+	from := []netip.Prefix{pod.Masked()}
 	all := netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 	if pod.Addr().Is4() {
-		loopback = netip.MustParsePrefix("127.0.0.0/8")
+		from = append(from, netip.MustParsePrefix("127.0.0.0/8"))
 		all = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 	}
-	from := []netip.Prefix{loopback, pod.Masked()}
 	switch {
 	case !c.snat():
 		return nil

@@ -26,14 +26,15 @@ import (
 //			dnat ip to meta l4proto . th dport map @any4
 //		}
 //		chain prerouting { type nat hook prerouting priority dstnat; fib daddr type local jump hostports }
-//		chain output { type nat hook output priority dstnat; fib daddr type local jump hostports }
+//		chain output { type nat hook output priority dstnat; ip6 daddr ::1 return; fib daddr type local jump hostports }
 //		chain postrouting {
 //			type nat hook postrouting priority srcnat
 //			ct status dnat ip daddr . ip saddr @snat4 masquerade
 //		}
 //	}
 //
-// and the same for IPv6. snat4 holds for each pod who has to look like the host
+// and the same for IPv6, where no packet from ::1 can be made to leave the host,
+// so that ::1 is not translated at all. snat4 holds for each pod who has to look like the host
 // for the answer to come back through it: loopback, and the pod's own subnet,
 // whose members the pod would answer past us.
 //
@@ -111,7 +112,9 @@ func portChains(c *nftables.Conn) {
 		jump("hostports"),
 	}
 	rule(c, baseChain(c, portTable, "prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest), isLocal...)
-	rule(c, baseChain(c, portTable, "output", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest), isLocal...)
+	out := baseChain(c, portTable, "output", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
+	rule(c, out, ipv6.match(append(ipv6.inside(ipv6.daddr, netip.MustParsePrefix("::1/128"), expr.CmpOpEq), verdict(expr.VerdictReturn))...)...)
+	rule(c, out, isLocal...)
 
 	post := baseChain(c, portTable, "postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
 	dnatted := binary.NativeEndian.AppendUint32(nil, 1<<5) // IPS_DST_NAT

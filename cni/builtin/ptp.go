@@ -136,7 +136,6 @@ func (c *ptpConf) plan(pod *podEnd, res Result) error {
 }
 
 func setupHostEnd(host *hostSide, l netlink.Link, res Result) error {
-	_ = setSysctl("net/ipv6/conf/"+l.Attrs().Name+"/accept_ra", "0") // CVE-2020-10749
 	for _, ip := range res.IPs {
 		gw, pod := ipNet(hostPrefix(addr(ip.Gateway))), ipNet(hostPrefix(addr(ip.Address.IP)))
 		na := &netlink.Addr{IPNet: &gw}
@@ -146,7 +145,8 @@ func setupHostEnd(host *hostSide, l netlink.Link, res Result) error {
 		if err := host.AddrAdd(l, na); err != nil {
 			return fmt.Errorf("add %s: %w", &gw, err)
 		}
-		route := &netlink.Route{LinkIndex: l.Attrs().Index, Scope: netlink.SCOPE_HOST, Dst: &pod}
+		// Not of host scope: such a route stays when the link goes down.
+		route := &netlink.Route{LinkIndex: l.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: &pod}
 		if err := host.RouteReplace(route); err != nil {
 			return fmt.Errorf("route to %s: %w", &pod, err)
 		}

@@ -26,6 +26,9 @@ import (
 	"github.com/berth-cri/berth/linux/namespace"
 )
 
+// patience is how long an answer may take. Packets that are dropped take it all.
+const patience = 2 * time.Second
+
 const inside = "BERTH_NETTEST"
 
 // Main runs the tests of a package in new network and mount namespaces, which
@@ -130,6 +133,10 @@ func Outside(t testing.TB) string {
 	fail(netlink.LinkAdd(veth))
 	t.Cleanup(func() { _ = netlink.LinkDel(veth) })
 	up := func(name string, addrs ...string) error {
+		// The link-local address too has to be of use at once.
+		if err := namespace.SetSysctl("net/ipv6/conf/"+name+"/accept_dad", "0"); err != nil {
+			return err
+		}
 		h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 		if err != nil {
 			return err
@@ -156,6 +163,38 @@ func Outside(t testing.TB) string {
 	fail(up("outside", "192.0.2.1/24", "fd99::1/64"))
 	fail(ns.Do(func() error { return up("eth0", "192.0.2.2/24", "fd99::2/64") }))
 	return path
+}
+
+// RouteLoopbackTo makes a pod send what goes to 127.0.0.1 to a gateway instead,
+// as an attacker with CAP_NET_ADMIN in it would.
+func RouteLoopbackTo(t testing.TB, pod, gateway string) {
+	t.Helper()
+	err := in(pod, func() error {
+		h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+		if err != nil {
+			return err
+		}
+		defer h.Close()
+		l, err := h.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		lo, err := h.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		loopback := &net.IPNet{IP: net.IPv4(127, 0, 0, 0), Mask: net.CIDRMask(8, 32)}
+		if err := h.AddrDel(lo, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(127, 0, 0, 1), Mask: loopback.Mask}}); err != nil {
+			return err
+		}
+		if err := namespace.SetSysctl("net/ipv4/conf/eth0/route_localnet", "1"); err != nil {
+			return err
+		}
+		return h.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: loopback, Gw: net.ParseIP(gateway)})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // in runs fn in a pod, or on the host for "".
@@ -218,14 +257,26 @@ func serveUDP(c net.PacketConn, name string) {
 // Ask connects from a pod ("" is the host) and returns the name that answers and
 // the address that it saw.
 func Ask(pod, network, address string) (name, from string, err error) {
+	return AskFrom(pod, network, "", address)
+}
+
+// AskFrom is Ask from a local UDP address, "" for any.
+func AskFrom(pod, network, local, address string) (name, from string, err error) {
 	err = in(pod, func() error {
-		d := net.Dialer{Timeout: 3 * time.Second}
+		d := net.Dialer{Timeout: patience}
+		if local != "" {
+			a, err := net.ResolveUDPAddr(network, local)
+			if err != nil {
+				return err
+			}
+			d.LocalAddr = a
+		}
 		c, err := d.Dial(network, address)
 		if err != nil {
 			return err
 		}
 		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(3 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(patience))
 		if strings.HasPrefix(network, "udp") {
 			if _, err := io.WriteString(c, "?"); err != nil {
 				return err
