@@ -81,6 +81,18 @@ type sent struct {
 	file *os.File
 }
 
+// attach names the files of a message; nil ones stay out.
+func attach(e envelope, files []sent) (envelope, []*os.File) {
+	var open []*os.File
+	for _, f := range files {
+		if f.file != nil {
+			e.Files = append(e.Files, f.name)
+			open = append(open, f.file)
+		}
+	}
+	return e, open
+}
+
 // call makes one request. It returns the files of the answer.
 func (c *client) call(ctx context.Context, op string, body any, files []sent, out any) (map[string]*os.File, error) {
 	reply := make(chan answer, 1)
@@ -95,14 +107,7 @@ func (c *client) call(ctx context.Context, op string, body any, files []sent, ou
 	c.mu.Unlock()
 	defer c.drop(id, reply)
 
-	e := envelope{ID: id, Op: op}
-	var open []*os.File
-	for _, f := range files {
-		if f.file != nil {
-			e.Files = append(e.Files, f.name)
-			open = append(open, f.file)
-		}
-	}
+	e, open := attach(envelope{ID: id, Op: op}, files)
 	if err := c.send(e, body, open); err != nil {
 		return nil, err
 	}
@@ -163,7 +168,7 @@ func (c *client) receive() {
 			continue
 		}
 		if err != nil {
-			c.close(fmt.Errorf("the monitor is gone: %w: %w", err, errdefs.ErrUnavailable))
+			c.close(fmt.Errorf("%w: %w: %w", errGone, err, errdefs.ErrUnavailable))
 			return
 		}
 		if e.ID != 0 {

@@ -3,12 +3,15 @@
 //
 // Owns: each container's process as its parent, its standard streams, its log
 // (package logs), its exit code; the process of each exec. In the state
-// directory monitor.sock, monitor.json and monitor.lock, and in a container's
+// directory monitor.sock, monitor.json, monitor.lock, monitor.log and
+// fdstore.sock, and in a container's
 // directory carry and exit.json. The daemon makes the FIFOs there (MakeFIFOs).
 //
 // Always true:
-//   - A container does not notice when the daemon or the monitor is killed; no
-//     line and no exit code is lost when one of them is.
+//   - A container does not notice when the daemon, the monitor or both are
+//     killed, and no line and no exit code is lost. (After both died in one
+//     instant, the code of a container that was reaped before a new monitor
+//     looked is known from Linux 6.15 on.)
 //   - exit.json is there before anybody is told of the exit, and an exit is kept
 //     until Forget.
 //   - An exit is reported after the output was read to its end, or after two
@@ -28,7 +31,18 @@
 // is unread output: Python's asyncio (connect_write_pipe on stdout) takes that
 // for a closed pipe and stops after its first line, and so does Twisted; and
 // whoever reads descriptor 1 steals its own output from the log. Instead a pipe
-// always has idle readers besides the monitor: the daemon's keepers.
+// always has idle readers besides the monitor: the daemon's keepers, and the
+// descriptor store.
+//
+// # The descriptor store
+//
+// "berth-monitor store" is a small process beside the monitor that reads
+// nothing and waits for nothing: it holds copies of the output pipes' readers,
+// the terminals' masters and the pidfds, and hands them to the next monitor. The
+// monitor starts and replaces it, and it ends when no container runs and nobody
+// is connected. It is what systemd's FDSTORE is, where there may be no systemd.
+// The end of standard input is not in it: the daemon's keeper bridges the
+// monitor's death, and when both die the container sees end of file.
 //
 // May import: the standard library, golang.org/x/sys, errdefs, linux,
 // atomicfile, fault, runtime/oci, runtime/monitor/logs; and nothing from grpc,

@@ -76,7 +76,7 @@ func (n *node) adopt() []AdoptRequest {
 		}
 		all = append(all, AdoptRequest{
 			ID: id, Dir: b.req.Dir, Pid: b.started.Pid, StartTime: b.started.StartTime, At: b.started.At,
-			Pidfd: b.started.Pidfd, Console: b.started.Console, Terminal: b.started.Console != nil,
+			Pidfd: b.started.Pidfd, Console: b.started.Console, Terminal: b.req.Prepared.Terminal,
 			KillCgroup: b.req.KillCgroup, Log: b.req.Log, Stdin: b.keep.Stdin != nil,
 		})
 	}
@@ -182,13 +182,20 @@ func (n *node) close() {
 	boxes := n.boxes
 	n.mu.Unlock()
 	pid, _ := n.sup.Monitor()
+	store := storePid(n)
 	n.sup.Close()
 	if pid != 0 {
 		unix.Kill(pid, unix.SIGKILL)
 		until(n.t, "the end of the monitor", func() bool { return unix.Kill(pid, 0) != nil })
 	}
+	if store != 0 { // it would wait for somebody to ask for what it holds
+		unix.Kill(store, unix.SIGKILL)
+	}
 	for _, b := range boxes {
 		if b.started != nil {
+			if b.started.Pidfd == nil {
+				continue
+			}
 			linux.PidfdSignal(b.started.Pidfd, unix.SIGKILL)
 			linux.PidfdDead(b.started.Pidfd, patience)
 			b.started.Pidfd.Close()

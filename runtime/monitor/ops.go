@@ -57,6 +57,7 @@ func (s *Server) forget(id string) error {
 		return fmt.Errorf("container %s is running: %w", id, errdefs.ErrFailedPrecondition)
 	}
 	s.settle(id, nil)
+	s.drop(id)
 	c.log.Close() // ends a drain that something left behind holds up
 	for _, f := range []*os.File{c.pidfd, c.console} {
 		if f != nil {

@@ -26,6 +26,9 @@ type Program struct {
 
 // Run is the whole program; it returns the exit code.
 func (p Program) Run(args []string) int {
+	if len(args) > 0 && args[0] == "store" {
+		return runStoreProgram(args[1:])
+	}
 	flags := flag.NewFlagSet("berth-monitor", flag.ContinueOnError)
 	var (
 		socket   = flags.String("socket", "/run/berth/monitor.sock", "listen on this unix socket")
@@ -80,7 +83,7 @@ func (p Program) serve(log *slog.Logger, socket, state, initPath string, client 
 		return err
 	}
 	s, err := NewServer(Config{
-		Socket: socket, StateDir: state, Build: p.Version, Runtime: rt, Log: log, ReapOrphans: true,
+		Socket: socket, StateDir: state, Build: p.Version, Runtime: rt, Log: log, ReapOrphans: true, Store: true,
 	})
 	if err != nil {
 		return err

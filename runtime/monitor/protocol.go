@@ -96,7 +96,8 @@ type Started struct {
 }
 
 // AdoptRequest hands a running container to a new monitor. Pidfd and Console
-// are what Started gave; they stay the caller's.
+// are what Started gave; they stay the caller's. A daemon that has lost them
+// with its own death leaves them nil: the descriptor store has them.
 type AdoptRequest struct {
 	ID         string    `json:"id"`
 	Dir        string    `json:"dir"`
@@ -104,7 +105,7 @@ type AdoptRequest struct {
 	StartTime  uint64    `json:"startTime"`
 	At         time.Time `json:"at"`
 	Pidfd      *os.File  `json:"-"`
-	Console    *os.File  `json:"-"` // required when Terminal
+	Console    *os.File  `json:"-"`
 	Terminal   bool      `json:"terminal,omitempty"`
 	KillCgroup string    `json:"killCgroup,omitempty"`
 	Log        string    `json:"log,omitempty"`

@@ -34,6 +34,9 @@ type Config struct {
 	Log      *slog.Logger
 	Drain    time.Duration // 0: two seconds
 
+	// Store keeps copies of all descriptors in a process of their own.
+	Store bool
+
 	// ReapOrphans waits for every child of this process, also those that were
 	// not started here. For a program that is nothing but a monitor.
 	ReapOrphans bool
@@ -50,6 +53,7 @@ type Server struct {
 	containers map[string]*container // nil value: starting
 	execs      map[execKey]struct{}
 	clients    map[*session]struct{}
+	store      *client // nil: being replaced, or none is wanted
 }
 
 // record is monitor.json, for people and for doctor.
@@ -87,6 +91,11 @@ func NewServer(cfg Config) (*Server, error) {
 		s.lock.Close()
 		return nil, err
 	}
+	if cfg.Store { // before any client: adopted containers may need it
+		if s.store, err = s.openStore(context.Background()); err != nil {
+			cfg.Log.Error("open the descriptor store", "error", err) // Serve tries again
+		}
+	}
 	return s, nil
 }
 
@@ -123,6 +132,9 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer s.shut()
 	if s.cfg.ReapOrphans {
 		go s.reaper.run(ctx)
+	}
+	if s.cfg.Store {
+		go s.keepStore(ctx, s.currentStore())
 	}
 	go s.trim(ctx)
 	defer context.AfterFunc(ctx, func() { s.listener.Close() })()

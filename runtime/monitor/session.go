@@ -145,7 +145,7 @@ func (c *session) dispatch(ctx context.Context, e envelope, files map[string]*os
 	case opAdopt:
 		return handle(e, func(r AdoptRequest) (reply, error) {
 			r.Pidfd, r.Console = files[filePidfd], files[fileConsole]
-			return reply{}, s.adopt(r)
+			return reply{}, s.adopt(ctx, r)
 		})
 	case opExec:
 		return handle(e, func(r ExecRequest) (reply, error) {
@@ -201,16 +201,9 @@ func (c *session) cancel(e envelope) {
 }
 
 func (c *session) answer(id uint64, r reply, err error) {
-	e := envelope{ID: id, Error: toWire(err)}
+	e, files := attach(envelope{ID: id, Error: toWire(err)}, r.files)
 	if e.Error != nil && len(e.Error.Text) > maxMessage/4 {
 		e.Error.Text = e.Error.Text[:maxMessage/4]
-	}
-	var files []*os.File
-	for _, f := range r.files {
-		if f.file != nil {
-			e.Files = append(e.Files, f.name)
-			files = append(files, f.file)
-		}
 	}
 	c.send(e, r.body, files)
 }

@@ -45,6 +45,7 @@ func (s *Server) start(ctx context.Context, r StartRequest, plan *os.File) (_ re
 		return reply{}, err
 	}
 	undo := func() {
+		s.drop(r.ID)
 		pipes.close()
 		log.Close()
 		os.Remove(carry)
@@ -53,6 +54,7 @@ func (s *Server) start(ctx context.Context, r StartRequest, plan *os.File) (_ re
 		undo()
 		return reply{}, err
 	}
+	s.holdPipes(r.ID, r.Dir) // before there is a writer
 	p, err := s.launch(ctx, oci.Start{
 		Prepared: r.Prepared, Plan: plan, Cgroup: r.Cgroup,
 		Stdin: pipes.childIn, Stdout: pipes.childOut, Stderr: pipes.childErr,
@@ -68,6 +70,7 @@ func (s *Server) start(ctx context.Context, r StartRequest, plan *os.File) (_ re
 		s.reaper.forget(p.Pid)
 		return reply{}, err
 	}
+	s.holdProcess(c)
 	return reply{
 		body:  Started{Pid: p.Pid, StartTime: p.StartTime, At: c.at, OOMScoreAdj: p.OOMScoreAdj},
 		files: []sent{{filePidfd, c.pidfd}, {fileConsole, c.console}},
@@ -129,13 +132,23 @@ func killAndReap(p *oci.Process) {
 }
 
 // adopt is opAdopt: a container that another monitor started.
-func (s *Server) adopt(r AdoptRequest) (err error) {
+func (s *Server) adopt(ctx context.Context, r AdoptRequest) (err error) {
 	if err := s.reserve(r.ID, r.Dir); err != nil {
 		return err
 	}
 	var c *container
 	defer func() { s.settle(r.ID, c) }()
 
+	if r.Pidfd == nil || r.Terminal && r.Console == nil {
+		held := s.give(ctx, r.ID)
+		defer closeAll(held)
+		if r.Pidfd == nil {
+			r.Pidfd = held[filePidfd]
+		}
+		if r.Console == nil {
+			r.Console = held[fileConsole]
+		}
+	}
 	n := &container{
 		id: r.ID, dir: r.Dir, pid: r.Pid, startTime: r.StartTime, at: r.At,
 		logPath: r.Log, killCgroup: r.KillCgroup, exited: make(chan struct{}),
@@ -158,6 +171,8 @@ func (s *Server) adopt(r AdoptRequest) (err error) {
 	}
 	n.drain(s.report, outputs)
 	c = n
+	s.holdPipes(r.ID, r.Dir)
+	s.holdProcess(n)
 	go s.watch(c)
 	return nil
 }

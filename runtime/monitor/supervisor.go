@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -185,7 +184,7 @@ func (s *Supervisor) connect(ctx context.Context) (*client, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	c, err := dial(ctx, s.opts.Socket, s.opts.Build, s.exits.add)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
+	if refused(err) {
 		c, err = spawn(ctx, s.opts, s.exits.add)
 	}
 	if err != nil {
