@@ -30,7 +30,7 @@ func (s *Server) watch(c *container) {
 	case <-timer.C: // something that outlived it holds the pipe: that goes on below
 	}
 	if !published {
-		if err := fault.Hit("monitor.exit"); err == nil {
+		if err = fault.Hit("monitor.exit"); err == nil {
 			err = writeExit(c.dir, x)
 		}
 		if err != nil { // the daemon is told all the same
