@@ -126,7 +126,7 @@ func (r *report) files() {
 		state = stateNote
 	}
 	r.add("state directory", state, fmt.Sprintf("%s: %s", r.State.Dir, r.State.Filesystem),
-		"Not a tmpfs: records of the last boot are found and discarded at the start, and each pod costs disk writes.")
+		"Not a tmpfs: Berth mounts one over it when it starts.")
 	r.feature("openat2", r.Kernel.Openat2, stateFail, "Paths inside images cannot be resolved safely.")
 	r.feature("mount_setattr", r.Kernel.MountSetattr, stateFail, "Recursive read-only mounts cannot be made.")
 	r.feature("host mounts", r.Kernel.HostMounts, stateNote,

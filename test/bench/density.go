@@ -22,6 +22,9 @@ func densityPhase(ctx context.Context, b *bench) error {
 }
 
 func (b *bench) density(ctx context.Context, s *subject) error {
+	if err := pause(ctx, s.settle); err != nil {
+		return err
+	}
 	before, err := s.look(nil)
 	if err != nil {
 		return err
@@ -35,8 +38,8 @@ func (b *bench) density(ctx context.Context, s *subject) error {
 	}); err != nil {
 		return err
 	}
-	// Garbage of the start is collected some time later; that is not what a
-	// pod costs.
+	// As before the pods: garbage of what went on until now is collected some
+	// time later, and is not what a pod costs.
 	if err := pause(ctx, s.settle); err != nil {
 		return err
 	}
