@@ -2,6 +2,7 @@ package trash
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -29,15 +30,13 @@ func Open(dir string) (*Bin, error) {
 
 // Discard moves the file or tree into the bin; nil when there is nothing there.
 func (b *Bin) Discard(path string) error {
-	slot, err := os.MkdirTemp(b.dir, filepath.Base(path)+"-")
-	if err != nil {
-		return fmt.Errorf("discard %s: %w", path, err)
+	// A fresh name in the bin itself: a directory made for it first could be
+	// swept before the rename.
+	err := os.Rename(path, filepath.Join(b.dir, filepath.Base(path)+"-"+rand.Text()))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
 	}
-	if err := os.Rename(path, filepath.Join(slot, "gone")); err != nil {
-		os.Remove(slot)
-		if errors.Is(err, os.ErrNotExist) {
-			return nil
-		}
+	if err != nil {
 		return fmt.Errorf("discard %s: %w", path, err)
 	}
 	select {
@@ -85,12 +84,7 @@ func (b *Bin) Sweep(ctx context.Context) error {
 // remove deletes a tree. A mount left in it (a crash between mount and umount)
 // is detached, never emptied: RemoveAll would delete what is mounted there.
 func remove(path string) error {
-	gone := filepath.Join(path, "gone")
-	for {
-		err := linux.Unmount(gone, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
-		if err != nil {
-			break
-		}
+	for linux.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) == nil {
 	}
 	return os.RemoveAll(path)
 }

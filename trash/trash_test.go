@@ -43,3 +43,34 @@ func TestDiscardFreesTheNameAtOnce(t *testing.T) {
 		t.Fatalf("left in the bin: %v", e)
 	}
 }
+
+// A sweep between the steps of a Discard must not make it believe that there is
+// nothing to discard.
+func TestDiscardWhileSweeping(t *testing.T) {
+	root := t.TempDir()
+	bin, err := Open(filepath.Join(root, "trash"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	swept := make(chan struct{})
+	go func() {
+		defer close(swept)
+		for ctx.Err() == nil {
+			if err := bin.Sweep(ctx); err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
+		}
+	}()
+	for i := range 2000 {
+		tree := filepath.Join(root, "tree")
+		if err := os.Mkdir(tree, 0o700); err != nil {
+			t.Fatalf("round %d: %v", i, err)
+		}
+		if err := bin.Discard(tree); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	<-swept
+}
