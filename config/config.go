@@ -15,7 +15,6 @@ type Config struct {
 	Listen              string `toml:"listen"` // after Load: a plain path, never empty
 	CgroupDriver        string `toml:"cgroup_driver"`
 	DefaultCgroupParent string `toml:"default_cgroup_parent"`
-	DefaultRuntime      string `toml:"default_runtime"`
 
 	Log       Log                `toml:"log"`
 	Helpers   Helpers            `toml:"helpers"`
@@ -81,7 +80,6 @@ type CNI struct {
 // otherwise, and the bounds of waiting for one.
 type Container struct {
 	Rlimits                 map[string]Rlimit `toml:"rlimits"` // keys without RLIMIT_, lower case
-	MaxLogLineSize          Size              `toml:"max_log_line_size"`
 	EnableUnprivilegedPorts bool              `toml:"enable_unprivileged_ports"`
 	EnableUnprivilegedICMP  bool              `toml:"enable_unprivileged_icmp"`
 	SeccompProfile          string            `toml:"seccomp_profile"` // empty: the built-in one

@@ -22,7 +22,6 @@ func Default() *Config {
 		Root:                "/var/lib/berth",
 		State:               "/run/berth",
 		DefaultCgroupParent: "/berth",
-		DefaultRuntime:      "berth",
 		Log:                 Log{Level: "info", Format: "text"},
 		GRPC: GRPC{
 			MaxRecvMessageSize: 16 << 20,
@@ -44,7 +43,6 @@ func Default() *Config {
 		Container: Container{
 			// What systemd gives a service; containerd's packages do the same.
 			Rlimits:                 map[string]Rlimit{"nofile": {Soft: 1024, Hard: 524288}},
-			MaxLogLineSize:          16 << 10,
 			EnableUnprivilegedPorts: true,
 			EnableUnprivilegedICMP:  true,
 			KillTimeout:             Duration{10 * time.Second},

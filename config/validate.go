@@ -217,8 +217,6 @@ func (v *checker) container() {
 			v.bad(key, "the soft limit %d is above the hard limit %d", limit.Soft, limit.Hard)
 		}
 	}
-	// Shorter lines than this would be mostly the time stamp.
-	v.between("container.max_log_line_size", int64(t.MaxLogLineSize), 256, 1<<20)
 	v.optionalPath("container.seccomp_profile", t.SeccompProfile)
 	if t.KillTimeout.Duration <= 0 {
 		v.bad("container.kill_timeout", "%s is not above zero", t.KillTimeout)
@@ -241,9 +239,6 @@ func (v *checker) runtimes() {
 		default:
 			v.bad(key, `%q is not known; the type of this version is "embedded"`, kind)
 		}
-	}
-	if _, ok := v.c.Runtimes[v.c.DefaultRuntime]; !ok {
-		v.bad("default_runtime", "%q has no [runtimes.%s] table", v.c.DefaultRuntime, v.c.DefaultRuntime)
 	}
 }
 

@@ -6,5 +6,5 @@
 //
 // Always true: a failure names the chain of imports that causes it.
 //
-// May import: the standard library.
+// May import: the standard library and config.
 package house

@@ -49,10 +49,12 @@ var beside = map[string][]string{
 
 	"cni/network": {"cni/builtin", "cni/netns"},
 	"cni/builtin": {"cni/netns"},
+	"cni/nettest": {"cni/netns"}, // for tests
 
 	"atomicfile":      {"linux", "fault"},
 	"trash":           {"linux", "fault"},
 	"linux/namespace": {"linux"},
+	"linux/overlay":   {"linux", "linux/namespace"},
 	"linux/probe":     {"linux", "linux/namespace"},
 }
 
