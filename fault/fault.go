@@ -15,8 +15,8 @@ import (
 // Variable is the environment variable that arms points at the start of a process.
 const Variable = "BERTH_FAULTS"
 
-// Injected marks every error that comes from a point.
-var Injected = errors.New("injected fault")
+// ErrInjected marks every error that comes from a point.
+var ErrInjected = errors.New("injected fault")
 
 var (
 	armed  atomic.Int32 // how many points are set
@@ -40,7 +40,7 @@ func Hit(name string) error {
 	}
 	switch a.kind {
 	case "error":
-		return fmt.Errorf("%w at %s: %s", Injected, name, a.arg)
+		return fmt.Errorf("%w at %s: %s", ErrInjected, name, a.arg)
 	case "sleep":
 		d, _ := time.ParseDuration(a.arg)
 		time.Sleep(d)

@@ -13,7 +13,7 @@ func TestPointRunsThroughItsActions(t *testing.T) {
 	}
 	defer Arm("a=;b=")
 	for i, want := range []bool{false, true, true, false, false} {
-		if err := Hit("a"); errors.Is(err, Injected) != want {
+		if err := Hit("a"); errors.Is(err, ErrInjected) != want {
 			t.Errorf("hit %d: %v", i, err)
 		}
 	}

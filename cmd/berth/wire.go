@@ -25,6 +25,7 @@ import (
 	"github.com/berth-cri/berth/cri/interceptor"
 	"github.com/berth-cri/berth/fault"
 	"github.com/berth-cri/berth/imageservice"
+	"github.com/berth-cri/berth/linux"
 	"github.com/berth-cri/berth/runtime/cgroup"
 	"github.com/berth-cri/berth/runtime/container"
 	"github.com/berth-cri/berth/runtime/monitor"
@@ -273,8 +274,8 @@ func prepareState(dir string, log *slog.Logger) error {
 		return nil
 	}
 	log.Info("state directory is on no tmpfs: mounting one over it", "dir", dir)
-	if err := unix.Mount("berth", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0711"); err != nil {
-		return fmt.Errorf("mount tmpfs on state directory %s: %w", dir, err)
+	if err := linux.Mount("berth", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0711"); err != nil {
+		return fmt.Errorf("state directory on no tmpfs: %w", err)
 	}
 	return nil
 }

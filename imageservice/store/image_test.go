@@ -231,7 +231,7 @@ func TestFailedCommitLeavesTheOldImage(t *testing.T) {
 	ctx, s := context.Background(), open(t, t.TempDir())
 	must(t)(pull(ctx, s, Image{RepoTags: []string{"r:1"}}, "a"))
 	arm(t, "image.commit.before-record=1*error(full)->off")
-	if _, err := pull(ctx, s, Image{RepoTags: []string{"r:1", "r:2"}}, "b"); !errors.Is(err, fault.Injected) {
+	if _, err := pull(ctx, s, Image{RepoTags: []string{"r:1", "r:2"}}, "b"); !errors.Is(err, fault.ErrInjected) {
 		t.Fatal(err)
 	}
 	if img := must(t)(s.Lookup("r:1")); img.Layers[0] != digest.FromString("a") || len(s.Images()) != 1 {

@@ -144,7 +144,7 @@ func pidNamespace(c *Container) string {
 // start that failed for want of a program or a mount source.
 func startError(err error) error {
 	if errdefs.IsNotFound(err) || errdefs.IsAlreadyExists(err) {
-		return fmt.Errorf("%w: %s", errdefs.ErrFailedPrecondition, err)
+		return fmt.Errorf("%s: %w", err, errdefs.ErrFailedPrecondition)
 	}
 	return err
 }

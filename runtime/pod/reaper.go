@@ -76,7 +76,7 @@ func (s *Service) startReaper(ctx context.Context, p *Pod) error {
 	prepared.Plan = nil
 	started, err := s.monitor.Start(ctx, monitor.StartRequest{
 		ID: r.ID, Dir: p.dir, Prepared: prepared, PlanFile: plan,
-		Cgroup: embedded.Placement{V2Dir: dir, Procs: procs}, KillCgroup: cg.KillDir(),
+		Cgroup: embedded.Placement{V2Dir: dir, Procs: procs}, KillCgroup: cg.KillDir(), Silent: true,
 	})
 	if err != nil {
 		return err
@@ -140,7 +140,7 @@ func (s *Service) Adoptable() []monitor.AdoptRequest {
 		}
 		all = append(all, monitor.AdoptRequest{
 			ID: r.ID, Dir: p.dir, Pid: r.Reaper.Pid, StartTime: r.Reaper.StartTime,
-			At: time.Unix(0, r.Reaper.StartedAt), Pidfd: pidfd, KillCgroup: s.Cgroups.Load(r.Reaper.Cgroup).KillDir(),
+			At: time.Unix(0, r.Reaper.StartedAt), Pidfd: pidfd, KillCgroup: s.Cgroups.Load(r.Reaper.Cgroup).KillDir(), Silent: true,
 		})
 	}
 	return all

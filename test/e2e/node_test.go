@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -28,6 +29,8 @@ type node struct {
 	cgroup  string // parent of all its cgroups
 	bridge  string
 	env     []string
+	network string // of the [cni] section; empty: the builtin network
+	config  string // more of config.toml
 	cmd     *exec.Cmd
 	log     *lockedBuffer
 	conn    *grpc.ClientConn
@@ -39,22 +42,48 @@ type node struct {
 var nodes atomic.Int32
 
 // newNode starts a daemon. When the test ends everything is removed over the
-// CRI, the daemon and the monitor are ended, and nothing may be left.
-func newNode(t *testing.T, env ...string) *node {
+// CRI, the daemon and the monitor are ended, and nothing may be left. Tests with
+// nodes run beside each other.
+func newNode(t *testing.T, change ...func(*node)) *node {
+	t.Helper()
+	t.Parallel()
+	n := prepareNode(t, change...)
+	n.start()
+	return n
+}
+
+// prepareNode is newNode without the start.
+func prepareNode(t *testing.T, change ...func(*node)) *node {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "bn-") // short: a socket's path has 108 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
 	n := &node{
-		t: t, n: int(nodes.Add(1)), dir: dir, env: env, log: &lockedBuffer{}, started: map[int]bool{},
+		t: t, n: int(nodes.Add(1)), dir: dir, log: &lockedBuffer{}, started: map[int]bool{},
 	}
 	n.cgroup = fmt.Sprintf("/berth-e2e-%d-%d", os.Getpid(), n.n)
 	n.bridge = fmt.Sprintf("be%d-%d", os.Getpid()%100000, n.n)
+	for _, f := range change {
+		f(n)
+	}
 	n.configure()
 	t.Cleanup(n.finish)
-	n.start()
 	return n
+}
+
+// faults arms fault points in the daemons of a node.
+func faults(points string) func(*node) {
+	return func(n *node) { n.env = append(n.env, "BERTH_FAULTS="+points) }
+}
+
+// sub runs a part of the test on the same node, which it must not restart.
+func (n *node) sub(name string, f func(n *node)) {
+	n.t.Run(name, func(t *testing.T) {
+		part := *n
+		part.t = t
+		f(&part)
+	})
 }
 
 func (n *node) path(elem ...string) string {
@@ -64,7 +93,14 @@ func (n *node) path(elem ...string) string {
 // configure writes config.toml and the way to the registry.
 func (n *node) configure() {
 	n.t.Helper()
-	subnet := n.n % 200
+	if n.network == "" {
+		// A subnet of this process's and this node's own: other tests run on the machine.
+		subnet := fmt.Sprintf("%d.%d", 90+os.Getpid()%100, n.n%250)
+		n.network = fmt.Sprintf(`
+builtin_network = true
+builtin_bridge = %q
+builtin_subnets = ["10.%s.0/24", "fd86:be27:%x:%x::/64"]`, n.bridge, subnet, os.Getpid()%0xffff, n.n)
+	}
 	n.write("config.toml", fmt.Sprintf(`
 root = %q
 state = %q
@@ -77,10 +113,9 @@ registry_config_dir = %q
 [cni]
 conf_dir = %q
 bin_dirs = [%q]
-builtin_network = true
-builtin_bridge = %q
-builtin_subnets = ["10.86.%d.0/24", "fd86:be27:4a12:%x::/64"]
-`, n.path("root"), n.path("state"), n.path("sock"), n.cgroup, n.path("certs.d"), n.path("net.d"), n.path("cni-bin"), n.bridge, subnet, subnet))
+%s
+%s
+`, n.path("root"), n.path("state"), n.path("sock"), n.cgroup, n.path("certs.d"), n.path("net.d"), n.path("cni-bin"), n.network, n.config))
 	n.write("certs.d/registry.test/hosts.toml", fmt.Sprintf("server = %q\n", registryURL))
 	n.write("certs.d/mirrored.test/hosts.toml", fmt.Sprintf("server = \"http://127.0.0.1:1\"\n[host.%q]\ncapabilities = [\"pull\", \"resolve\"]\n", registryURL))
 }
@@ -111,7 +146,8 @@ func (n *node) start() {
 	}
 	var err error
 	n.conn, err = grpc.NewClient("unix://"+n.path("sock"), grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(16<<20)))
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(16<<20)),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 2 * time.Millisecond, Multiplier: 1.5, MaxDelay: 50 * time.Millisecond}, MinConnectTimeout: time.Second}))
 	if err != nil {
 		n.t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ func TestWholeWay(t *testing.T) {
 		t.Errorf("labels and annotations are not the client's own: %v %v", st.Labels, st.Annotations)
 	}
 
-	id := n.run(pod, containerConfig("c", "echo out; echo err >&2; sleep 1000"))
+	id := n.run(pod, containerConfig("c", "echo out; echo err >&2; sleep 1000; :"))
 	c := n.status(id)
 	if c.State != runtimeapi.ContainerState_CONTAINER_RUNNING || c.StartedAt < c.CreatedAt || c.FinishedAt != 0 || c.ImageId != image {
 		t.Errorf("running: %v", c)
@@ -103,12 +103,13 @@ func TestStartErrors(t *testing.T) {
 	pod := n.pod(n.podConfig("errors"))
 	for name, tc := range map[string]struct {
 		command []string
+		code    codes.Code // never NotFound: that would mean the container
 		words   []string
 	}{
-		"no such program": {[]string{"no-such-program"}, []string{"no-such-program", "not found"}},
-		"no such path":    {[]string{"/no/such/path"}, []string{"/no/such/path", "no such file"}},
-		"not executable":  {[]string{"/etc/passwd"}, []string{"/etc/passwd", "permission denied"}},
-		"a directory":     {[]string{"/etc"}, []string{"/etc"}},
+		"no such program": {[]string{"no-such-program"}, codes.FailedPrecondition, []string{"no-such-program", "not found"}},
+		"no such path":    {[]string{"/no/such/path"}, codes.FailedPrecondition, []string{"/no/such/path", "no such file"}},
+		"not executable":  {[]string{"/etc/passwd"}, codes.PermissionDenied, []string{"/etc/passwd", "permission denied"}},
+		"a directory":     {[]string{"/etc"}, codes.InvalidArgument, []string{"/etc", "is a directory"}},
 	} {
 		cfg := containerConfig(strings.ReplaceAll(name, " ", "-"), "")
 		cfg.Command = tc.command
@@ -118,7 +119,7 @@ func TestStartErrors(t *testing.T) {
 			continue
 		}
 		_, err = n.rt.StartContainer(n.ctx(), &runtimeapi.StartContainerRequest{ContainerId: id})
-		wantCode(t, name, err, codes.FailedPrecondition, tc.words...)
+		wantCode(t, name, err, tc.code, tc.words...)
 		st := n.status(id)
 		if st.State != runtimeapi.ContainerState_CONTAINER_EXITED || st.ExitCode != 128 || st.Reason != "StartError" || st.Message == "" || st.FinishedAt == 0 {
 			t.Errorf("%s: %v", name, st)

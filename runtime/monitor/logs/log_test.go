@@ -388,7 +388,7 @@ func crash(t *testing.T, step string, rotate bool, seed uint64) {
 		if err == nil {
 			break
 		}
-		if !errors.Is(err, fault.Injected) {
+		if !errors.Is(err, fault.ErrInjected) {
 			t.Fatal(err)
 		}
 		crashes++
