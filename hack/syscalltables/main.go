@@ -1,6 +1,3 @@
-// Command syscalltables writes the syscall name tables of
-// runtime/oci/embedded/seccomp from the zsysnum files of golang.org/x/sys, in
-// the version that go.mod names. Run it with go generate.
 package main
 
 import (
