@@ -96,6 +96,12 @@ func (d *dispatcher) callBuiltin(ctx context.Context, name string, stdin []byte,
 			return d.ExecPlugin(ctx, path, config, append(environ[:len(environ):len(environ)], "CNI_COMMAND="+command))
 		},
 	})
+	if env["CNI_COMMAND"] == builtin.Del && errdefs.IsInvalidArgument(err) {
+		// ADD refused the same before it touched anything, so there is nothing
+		// to delete, and a pod must not hang on it.
+		d.log.Info("CNI DEL with a configuration that ADD refuses", "plugin", name, "err", err)
+		return nil, nil
+	}
 	if err != nil || res == nil {
 		return nil, err
 	}

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/containernetworking/cni/pkg/types"
 	"golang.org/x/sys/unix"
 )
@@ -52,10 +54,13 @@ func (d *dispatcher) runOnce(ctx context.Context, path string, stdin []byte, env
 		err = nil // exited with 0, all it said is there
 	}
 	if err == nil {
-		if stderr.Len() > 0 {
-			d.log.Debug("CNI plugin", "path", path, "stderr", stderr.String())
+		if stderr.buf.Len() > 0 {
+			d.log.Debug("CNI plugin", "path", path, "stderr", stderr.buf.String())
 		}
-		return stdout.Bytes(), nil
+		if slices.Contains(environ, "CNI_COMMAND=ADD") {
+			err = checkResult(stdout.buf.Bytes())
+		}
+		return stdout.buf.Bytes(), err
 	}
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("CNI plugin %s killed: %w", path, context.Cause(ctx))
@@ -64,7 +69,7 @@ func (d *dispatcher) runOnce(ctx context.Context, path string, stdin []byte, env
 	if !errors.As(err, &exit) {
 		return nil, fmt.Errorf("CNI plugin %s: %w", path, err)
 	}
-	return nil, pluginError(stdout.Bytes(), stderr.String(), err)
+	return nil, pluginError(stdout.buf.Bytes(), stderr.buf.String(), err)
 }
 
 // pluginError is what a plugin that failed says about it: JSON on its standard
@@ -87,20 +92,38 @@ func pluginError(stdout []byte, stderr string, exit error) error {
 }
 
 // limited keeps the first max bytes and then fails, or goes on without keeping.
+// The buffer is not embedded: its ReadFrom would take all.
 type limited struct {
-	bytes.Buffer
+	buf  bytes.Buffer
 	max  int
 	fail bool
 }
 
 func (l *limited) Write(b []byte) (int, error) {
-	room := l.max - l.Len()
+	room := l.max - l.buf.Len()
 	if len(b) <= room {
-		return l.Buffer.Write(b)
+		return l.buf.Write(b)
 	}
-	l.Buffer.Write(b[:room])
+	l.buf.Write(b[:room])
 	if l.fail {
 		return room, errTooMuch
 	}
 	return len(b), nil
+}
+
+// checkResult finds what the types of libcni cannot stand: a null in a list
+// becomes a nil pointer that its conversions follow.
+func checkResult(out []byte) error {
+	var r struct {
+		Interfaces []*json.RawMessage `json:"interfaces"`
+		IPs        []*json.RawMessage `json:"ips"`
+		Routes     []*json.RawMessage `json:"routes"`
+	}
+	if err := json.Unmarshal(out, &r); err != nil {
+		return fmt.Errorf("CNI result: %w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	if slices.Contains(slices.Concat(r.Interfaces, r.IPs, r.Routes), nil) {
+		return fmt.Errorf("CNI result has a null in a list: %w", errdefs.ErrInvalidArgument)
+	}
+	return nil
 }

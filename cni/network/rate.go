@@ -28,7 +28,7 @@ func parseRate(text string) (uint64, error) {
 	if len(text) > 64 {
 		return bad("too long") // big.Rat would work for long on 1e999999999
 	}
-	number := strings.TrimRight(text, "numkMGTPEi")
+	number := strings.TrimRight(text, "numkKMGTPEi")
 	// "12E" is exa, "12E6" an exponent: what TrimRight leaves decides.
 	factor, ok := suffixes[text[len(number):]]
 	if !ok || number == "" {
