@@ -26,6 +26,7 @@ type container struct {
 	logPath    string
 	killCgroup string
 	log        *logs.Log
+	readers    []*os.File    // of its output, until each one's end
 	drained    chan struct{} // closed at the end of all output
 
 	mu       sync.Mutex    // guards what follows
@@ -202,6 +203,7 @@ func (c *container) drain(report func(error), outputs map[logs.Stream]*os.File) 
 		if f == nil {
 			continue
 		}
+		c.readers = append(c.readers, f)
 		all.Go(func() {
 			defer f.Close()
 			if err := c.log.Drain(stream, f); err != nil {

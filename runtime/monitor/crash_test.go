@@ -165,3 +165,23 @@ func monitorRecord(t *testing.T, state string) record {
 	}
 	return r
 }
+
+// TestKilledBetweenDeathAndPublication: the monitor dies when it has seen the
+// exit and something still holds the output; the status is not lost with it.
+func TestKilledBetweenDeathAndPublication(t *testing.T) {
+	n := newNode(t)
+	gate := filepath.Join(n.state, "gate")
+	if err := linux.Mkfifo(gate, 0o600, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	b := n.start("c", nil, "sh", "-c", "(read x <"+gate+") & exit 7")
+	if dead, err := linux.PidfdDead(b.started.Pidfd, patience); !dead || err != nil {
+		t.Fatal(dead, err)
+	}
+	time.Sleep(20 * time.Millisecond) // it waits for the end of the output now
+	n.killMonitor()
+	if x := n.wait("c"); x.Code != 7 || !x.Known {
+		t.Fatalf("%+v", x)
+	}
+	os.WriteFile(gate, []byte("go\n"), 0)
+}

@@ -104,6 +104,7 @@ func (s *Server) watchExec(e *execution, owner *session, r ExecRequest) {
 	} else {
 		x.setUnknown()
 	}
+	s.reap(e.pid)
 	owner.untie(e)
 	s.dropExec(e.key)
 	owner.events.add(x)

@@ -24,6 +24,8 @@ func (s *Server) openStore(ctx context.Context) (*client, error) {
 	if err == nil || !refused(err) {
 		return c, err
 	}
+	s.forks.RLock()
+	defer s.forks.RUnlock()
 	f := s.reaper.begin()
 	cmd := exec.Command("/proc/self/exe", "store", "--socket", socket)
 	cmd.Args[0] = "berth-monitor"

@@ -36,6 +36,7 @@ func (p Program) Run(args []string) int {
 		initPath = flags.String("init", "", "the berth-init program")
 		client   = flags.Int("client-fd", -1, "inherited descriptor of a first client")
 		level    = flags.String("log-level", "info", "debug, info, warn or error")
+		handover = flags.Int("handover-fd", -1, "inherited descriptor of the state of the program before, after an upgrade")
 		version  = flags.Bool("version", false, "print the version and exit")
 	)
 	if err := flags.Parse(args); err != nil {
@@ -51,14 +52,14 @@ func (p Program) Run(args []string) int {
 		return 2
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l}))
-	if err := p.serve(log, *socket, *state, *initPath, *client); err != nil {
+	if err := p.serve(log, *socket, *state, *initPath, *client, *handover); err != nil {
 		log.Error("berth-monitor", "error", err)
 		return 1
 	}
 	return 0
 }
 
-func (p Program) serve(log *slog.Logger, socket, state, initPath string, client int) error {
+func (p Program) serve(log *slog.Logger, socket, state, initPath string, client, handover int) error {
 	tune()
 	// Whatever started us may have left descriptors open: no child gets them.
 	if err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
@@ -83,7 +84,7 @@ func (p Program) serve(log *slog.Logger, socket, state, initPath string, client 
 		return err
 	}
 	s, err := NewServer(Config{
-		Socket: socket, StateDir: state, Build: p.Version, Runtime: rt, Log: log, ReapOrphans: true, Store: true,
+		Socket: socket, StateDir: state, Build: p.Version, Runtime: rt, Log: log, ReapOrphans: true, Store: true, Handover: handover,
 	})
 	if err != nil {
 		return err

@@ -43,7 +43,7 @@ const (
 	opList       = "list"       // listRequest → listAnswer
 	opForget     = "forget"     // target → {}
 	opCancel     = "cancel"     // cancelRequest, no answer: the start or exec answers with an error
-	opUpgrade    = "upgrade"    // upgradeRequest → {}, then the connection closes
+	opUpgrade    = "upgrade"    // upgradeRequest → the connection closes, or an error
 	eventExit    = "exit"       // Exit: to every client for a container, to the owner for an exec
 )
 
@@ -168,4 +168,5 @@ type cancelRequest struct {
 
 type upgradeRequest struct {
 	Path string `json:"path"` // of the new berth-monitor
+	Init string `json:"init"` // and of its berth-init
 }

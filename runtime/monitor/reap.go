@@ -51,6 +51,13 @@ func (r *reaper) end(f *flight, pid int) {
 	r.look()
 }
 
+// know keeps the reaper from a child that was started before this program.
+func (r *reaper) know(pid int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.known[pid] = struct{}{}
+}
+
 // forget is called when the process was waited for.
 func (r *reaper) forget(pid int) {
 	r.mu.Lock()
@@ -86,7 +93,7 @@ func (r *reaper) run(ctx context.Context) {
 // is not: its own waiter, or the end of its launch, calls look.
 func (r *reaper) reap() {
 	for {
-		pid := peek()
+		pid, _ := peek(unix.P_ALL, 0)
 		if pid == 0 || !r.orphan(pid) {
 			return
 		}
@@ -114,21 +121,30 @@ func (r *reaper) orphan(pid int) bool {
 	return true
 }
 
-// peek returns the pid of a child that has ended, without taking its status.
-func peek() int {
+// peek returns a child that has ended (0: none) with its status, without taking
+// that.
+func peek(kind, id int) (pid int, ws unix.WaitStatus) {
+	// The union of siginfo_t starts at 16 on 64-bit machines.
 	var info unix.Siginfo
-	for {
-		err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL, nil)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return 0
-		}
-		// The union of siginfo_t starts at 16 on 64-bit machines, with si_pid.
-		return int(*(*int32)(unsafe.Add(unsafe.Pointer(&info), 16)))
+	err := ignoringEINTR(func() error {
+		return unix.Waitid(kind, id, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL, nil)
+	})
+	if err != nil {
+		return 0, 0
 	}
+	child := (*struct {
+		_                [16]byte
+		pid, uid, status int32
+	})(unsafe.Pointer(&info))
+	if info.Code == cldExited {
+		return int(child.pid), unix.WaitStatus(child.status << 8)
+	}
+	return int(child.pid), unix.WaitStatus(child.status)
 }
+
+// cldExited is the si_code of a child that called exit; with the others the
+// status is a signal.
+const cldExited = 1
 
 // bootTicks is now as /proc/PID/stat counts start times (USER_HZ is 100 on every
 // architecture Go runs on).

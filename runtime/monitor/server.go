@@ -34,6 +34,10 @@ type Config struct {
 	Log      *slog.Logger
 	Drain    time.Duration // 0: two seconds
 
+	// Handover is the descriptor of what the program before left (see upgrade);
+	// 0: none.
+	Handover int
+
 	// Store keeps copies of all descriptors in a process of their own.
 	Store bool
 
@@ -48,6 +52,7 @@ type Server struct {
 	listener *net.UnixListener
 	lock     *os.File // flock of monitor.lock while this process lives
 	reaper   *reaper
+	forks    sync.RWMutex // held for reading by who forks, for writing by an upgrade
 
 	mu         sync.Mutex            // guards what follows
 	containers map[string]*container // nil value: starting
@@ -80,21 +85,31 @@ func NewServer(cfg Config) (*Server, error) {
 		execs:      map[execKey]struct{}{},
 		clients:    map[*session]struct{}{},
 	}
-	var err error
-	if s.lock, err = takeLock(filepath.Join(cfg.StateDir, "monitor.lock")); err != nil {
+	h, err := readHandover(cfg.Handover)
+	if err != nil {
 		return nil, err
 	}
-	if err = s.listen(); err == nil {
+	if h != nil {
+		err = s.inheritSocket(h)
+	} else if s.lock, err = takeLock(filepath.Join(cfg.StateDir, "monitor.lock")); err == nil {
+		err = s.listen()
+	}
+	if err == nil {
 		err = s.describe()
 	}
 	if err != nil {
-		s.lock.Close()
+		if s.lock != nil {
+			s.lock.Close()
+		}
 		return nil, err
 	}
 	if cfg.Store { // before any client: adopted containers may need it
 		if s.store, err = s.openStore(context.Background()); err != nil {
 			cfg.Log.Error("open the descriptor store", "error", err) // Serve tries again
 		}
+	}
+	if h != nil {
+		s.inherit(h)
 	}
 	return s, nil
 }

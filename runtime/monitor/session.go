@@ -162,6 +162,8 @@ func (c *session) dispatch(ctx context.Context, e envelope, files map[string]*os
 		return handle(e, func(t target) (reply, error) { return reply{}, s.forget(t.ID) })
 	case opKill:
 		return handle(e, func(r KillRequest) (reply, error) { return reply{}, s.kill(r) })
+	case opUpgrade:
+		return handle(e, func(r upgradeRequest) (reply, error) { return reply{}, s.upgrade(r) })
 	case opList:
 		return handle(e, func(r listRequest) (reply, error) { return reply{body: s.list(r.After)}, nil })
 	}

@@ -111,6 +111,8 @@ func (s *Server) report(err error) {
 
 // launch forks. The reaper must not take the child of a launch for an orphan.
 func (s *Server) launch(ctx context.Context, st oci.Start) (*oci.Process, error) {
+	s.forks.RLock()
+	defer s.forks.RUnlock()
 	f := s.reaper.begin()
 	p, err := s.cfg.Runtime.Start(ctx, st)
 	if err != nil {
@@ -170,6 +172,7 @@ func (s *Server) adopt(ctx context.Context, r AdoptRequest) (err error) {
 		s.cfg.Log.Warn("adopt", "container", r.ID, "error", err) // it is gone: watch says how
 	}
 	n.drain(s.report, outputs)
+	s.reaper.know(r.Pid) // a child of ours after an upgrade
 	c = n
 	s.holdPipes(r.ID, r.Dir)
 	s.holdProcess(n)

@@ -190,6 +190,9 @@ func (s *Supervisor) connect(ctx context.Context) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.monitor.Build != s.opts.Build {
+		c = s.upgrade(ctx, c)
+	}
 	if err = c.speaks(); err == nil {
 		err = s.agree(ctx, c)
 	}
@@ -198,6 +201,24 @@ func (s *Supervisor) connect(ctx context.Context) (*client, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// upgrade makes a monitor of another build become ours, and returns a connection
+// to what serves then. A monitor that cannot is kept, if it speaks our protocol.
+func (s *Supervisor) upgrade(ctx context.Context, c *client) *client {
+	log := s.opts.Log.With("pid", c.monitor.Pid, "from", c.monitor.Build, "to", s.opts.Build)
+	_, err := c.call(ctx, opUpgrade, upgradeRequest{s.opts.Binary, s.opts.Init}, nil, nil)
+	if !errors.Is(err, errGone) {
+		log.Error("upgrade the monitor", "error", err)
+		return c
+	}
+	n, err := dial(ctx, s.opts.Socket, s.opts.Build, s.exits.add)
+	if err != nil {
+		log.Error("upgrade the monitor", "error", err)
+		return c // closed: the next attempt starts one
+	}
+	log.Info("upgraded the monitor", "now", n.monitor.Build)
+	return n
 }
 
 // agree hears the exits that were missed and hands over what the monitor does

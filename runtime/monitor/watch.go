@@ -37,6 +37,7 @@ func (s *Server) watch(c *container) {
 			s.cfg.Log.Error("write exit", "container", c.id, "error", err)
 		}
 	}
+	s.reap(c.pid)
 	c.mu.Lock()
 	c.exit = &x
 	close(c.exited)
@@ -71,22 +72,14 @@ func (s *Server) await(c *container, x *Exit) {
 	x.setStatus(ws)
 }
 
-// status is how a process that has ended did so. A child is waited for. An
+// status is how a process that has ended did so. A child stays a zombie until its
+// exit is published (reap), so that its status survives this program. An
 // adopted process (its parent was a monitor that died) is a zombie until its
 // new parent reaps it and shows its status in /proc; after that the kernel tells
 // it through a pidfd that was opened before (6.15).
 func (s *Server) status(pid int, startTime uint64, pidfd *os.File) (unix.WaitStatus, bool) {
-	var ws unix.WaitStatus
-	for {
-		got, err := unix.Wait4(pid, &ws, unix.WALL|unix.WNOHANG, nil)
-		if err == unix.EINTR {
-			continue
-		}
-		if got == pid {
-			s.reaper.forget(pid)
-			return ws, true
-		}
-		break
+	if got, ws := peek(unix.P_PID, pid); got == pid {
+		return ws, true
 	}
 	for wait, end := time.Millisecond, time.Now().Add(reapWait); time.Now().Before(end); wait = min(2*wait, 200*time.Millisecond) {
 		st, err := linux.ReadProcStat(pid)
@@ -103,4 +96,21 @@ func (s *Server) status(pid int, startTime uint64, pidfd *os.File) (unix.WaitSta
 		time.Sleep(wait)
 	}
 	return 0, false
+}
+
+// reap lets a child go whose status is known and safe.
+func (s *Server) reap(pid int) {
+	ignoringEINTR(func() error {
+		_, err := unix.Wait4(pid, nil, unix.WALL|unix.WNOHANG, nil) // ECHILD: adopted
+		return err
+	})
+	s.reaper.forget(pid)
+}
+
+func ignoringEINTR(f func() error) error {
+	for {
+		if err := f(); err != unix.EINTR {
+			return err
+		}
+	}
 }

@@ -80,6 +80,10 @@ func Recover(carryPath, path string) (*Log, error) {
 	return l, errors.Join(lost, l.recover())
 }
 
+// Ended stands for the log of a container that has ended and whose output is all
+// written.
+func Ended(s Status) *Log { return &Log{last: s} }
+
 // openLog opens or makes a log with its directory; nil for no path.
 func openLog(path string) (*os.File, error) {
 	if path == "" {
