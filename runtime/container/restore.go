@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/berth-cri/berth/linux"
+	"github.com/berth-cri/berth/runtime/index"
 	"github.com/berth-cri/berth/runtime/monitor"
 	"golang.org/x/sync/errgroup"
 )
@@ -21,24 +21,9 @@ import (
 // monitor can adopt it. A record that cannot be read is set aside and reported;
 // it never stops the others.
 func (s *Service) Restore() error {
-	entries, err := os.ReadDir(s.StateDir)
+	all, err := index.Restore(s.StateDir, recordFile, load, os.RemoveAll, s.Log)
 	if err != nil {
-		return fmt.Errorf("restore containers: %w", err)
-	}
-	var all []*Container
-	for _, e := range entries {
-		dir := filepath.Join(s.StateDir, e.Name())
-		c, err := load(dir)
-		switch {
-		case errors.Is(err, os.ErrNotExist):
-			s.Log.Warn("removing a container directory without record", "dir", dir)
-			os.RemoveAll(dir)
-		case err != nil:
-			s.Log.Error("container record set aside", "dir", dir, "error", err)
-			os.Rename(filepath.Join(dir, recordFile), filepath.Join(dir, recordFile+".broken"))
-		default:
-			all = append(all, c)
-		}
+		return err
 	}
 	slices.SortFunc(all, func(a, b *Container) int { return cmp.Compare(a.rec.CreatedAt, b.rec.CreatedAt) })
 	for _, c := range all {

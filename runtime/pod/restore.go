@@ -4,40 +4,22 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 
 	"github.com/berth-cri/berth/linux"
 	"github.com/berth-cri/berth/linux/namespace"
+	"github.com/berth-cri/berth/runtime/index"
 	"github.com/berth-cri/berth/runtime/monitor"
 )
 
 // Restore takes up the pods of an earlier daemon. A record that cannot be read
 // is set aside and reported; it never stops the others.
 func (s *Service) Restore() error {
-	entries, err := os.ReadDir(s.StateDir)
+	pods, err := index.Restore(s.StateDir, recordFile, load, tidy, s.Log)
 	if err != nil {
-		return fmt.Errorf("restore pods: %w", err)
-	}
-	var pods []*Pod
-	for _, e := range entries {
-		dir := filepath.Join(s.StateDir, e.Name())
-		p, err := load(dir)
-		switch {
-		case errors.Is(err, os.ErrNotExist):
-			s.Log.Warn("removing a pod directory without record", "dir", dir)
-			err := errors.Join(namespace.Unpin(filepath.Join(dir, "ns")), unmountShm(dir), os.RemoveAll(dir))
-			if err != nil {
-				s.Log.Error("removing a pod directory without record", "dir", dir, "error", err)
-			}
-		case err != nil:
-			s.Log.Error("pod record set aside", "dir", dir, "error", err)
-			os.Rename(filepath.Join(dir, recordFile), filepath.Join(dir, recordFile+".broken"))
-		default:
-			pods = append(pods, p)
-		}
+		return err
 	}
 	slices.SortFunc(pods, func(a, b *Pod) int { return cmp.Compare(a.Record().CreatedAt, b.Record().CreatedAt) })
 	for _, p := range pods {
@@ -48,6 +30,11 @@ func (s *Service) Restore() error {
 		s.check(p)
 	}
 	return nil
+}
+
+// tidy takes away what a directory holds whose record was removed.
+func tidy(dir string) error {
+	return errors.Join(namespace.Unpin(filepath.Join(dir, "ns")), unmountShm(dir), os.RemoveAll(dir))
 }
 
 // check compares a restored record with the kernel: what a pod says it has must
