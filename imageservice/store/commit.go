@@ -17,7 +17,8 @@ import (
 )
 
 // Commit records an image whose layers are all in the store, and returns it
-// as it is listed from now on. Names are merged into an image of the same id
+// as it is listed from now on. Layers that are only unpacked are made durable
+// first, by one syncfs for all of them when they are large. Names are merged into an image of the same id
 // and taken away from any other; an image that loses its last name stays
 // listed by its id. ID, Manifest and Layers may be left empty: they are the
 // digests of the config and of the manifest, and what the config says.
@@ -27,6 +28,9 @@ func (s *Store) Commit(ctx context.Context, img Image, manifest, config []byte) 
 	next, err := img.prepare(manifest, config)
 	if err != nil {
 		return nil, fmt.Errorf("commit image: %w", err)
+	}
+	if err := s.settle(ctx, next.Layers); err != nil {
+		return nil, fmt.Errorf("commit image %s: %w", next.ID, err)
 	}
 	done, err := s.write(ctx)
 	if err != nil {

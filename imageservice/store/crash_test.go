@@ -46,7 +46,7 @@ type scenario struct {
 }
 
 var commitPoints = []string{
-	"layer.commit.before-sync", "layer.commit.before-rename", "layer.commit.after-rename",
+	"layer.commit.before-rename", "layer.settle.before-sync", "layer.settle.before-rename", "layer.settle.after-rename",
 	"image.commit.before-record", "image.commit.after-record",
 }
 
@@ -67,7 +67,7 @@ var scenarios = map[string]scenario{
 			return errors.Join(pulls("a", "base", "a")(ctx, s), os.Remove(filepath.Join(s.layerPath(digest.FromString("base")), "meta.json")))
 		},
 		run:    pulls("a", "base", "a"),
-		points: append([]string{"layer.commit.after-exchange"}, commitPoints...),
+		points: append([]string{"layer.settle.after-exchange"}, commitPoints...),
 	},
 	"removal and sweep": {
 		before: func(ctx context.Context, s *Store) error {

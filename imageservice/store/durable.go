@@ -2,39 +2,14 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
 
 	"github.com/berth-cri/berth/linux"
-	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
-
-// A layer up to this size is synced file by file, since syncfs waits for every
-// other writer of the disk as well (1.6-2.8 s were seen for a layer of 1.2 MB,
-// against 25 ms for 300 files one by one).
-const (
-	smallEntries = 256
-	smallBytes   = 8 << 20
-)
-
-func (w *LayerWriter) makeDurable(ctx context.Context, info Layer) error {
-	if info.Entries <= smallEntries && info.Size <= smallBytes {
-		return syncTree(w.temp)
-	}
-	if err := w.store.sync.wait(ctx); err != nil {
-		return err
-	}
-	// An error of write-back that an earlier round was told of may have been
-	// about this layer.
-	if w.store.sync.failures() != w.failures {
-		return fmt.Errorf("the disk failed to write while the layer was unpacked: %w", errdefs.ErrDataLoss)
-	}
-	return nil
-}
 
 // syncTree makes every file and directory of a tree durable.
 func syncTree(root string) error {

@@ -68,8 +68,8 @@ func TestLookup(t *testing.T) {
 func TestNamesMergeAndMove(t *testing.T) {
 	ctx, root := context.Background(), t.TempDir()
 	s := open(t, root)
-	a := must(t)(pull(ctx, s, Image{RepoTags: []string{"r:2", "r:1"}, RepoDigests: []string{"r@x"}, Pinned: true}, "a"))
-	a = must(t)(pull(ctx, s, Image{RepoTags: []string{"q:1", "r:1"}, RepoDigests: []string{"q@x"}}, "a"))
+	must(t)(pull(ctx, s, Image{RepoTags: []string{"r:2", "r:1"}, RepoDigests: []string{"r@x"}, Pinned: true}, "a"))
+	a := must(t)(pull(ctx, s, Image{RepoTags: []string{"q:1", "r:1"}, RepoDigests: []string{"q@x"}}, "a"))
 	if !slices.Equal(a.RepoTags, []string{"q:1", "r:1", "r:2"}) || !slices.Equal(a.RepoDigests, []string{"q@x", "r@x"}) || !a.Pinned {
 		t.Fatalf("merged to %+v", a)
 	}

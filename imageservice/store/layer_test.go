@@ -28,6 +28,13 @@ func begin(t *testing.T, s *Store, id digest.Digest, content string) *LayerWrite
 	return w
 }
 
+func settle(t *testing.T, s *Store, ids ...digest.Digest) {
+	t.Helper()
+	if err := s.settle(context.Background(), ids); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func content(t *testing.T, s *Store, id digest.Digest) string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(s.LayerDir(id), "file"))
@@ -76,6 +83,7 @@ func TestOneUnpackerPerLayer(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	settle(t, s, id)
 	if made != 1 || content(t, s, id) != "good" || !s.HasLayer(id) {
 		t.Fatalf("unpacked %d times", made)
 	}
@@ -90,14 +98,16 @@ func TestOneUnpackerPerLayer(t *testing.T) {
 func TestLayerOfBothSizesIsCommitted(t *testing.T) {
 	for _, entries := range []int{2, smallEntries + 1} { // file by file, and by syncfs
 		root, id := t.TempDir(), digest.FromString("l")
-		w := begin(t, open(t, root), id, "x")
+		s := open(t, root)
+		w := begin(t, s, id, "x")
 		unix.Mknod(filepath.Join(w.Dir, "whiteout"), unix.S_IFCHR, 0)
 		unix.Mkfifo(filepath.Join(w.Dir, "fifo"), 0o600) // nobody may open it for syncing
 		os.Symlink("nowhere", filepath.Join(w.Dir, "link"))
 		if err := w.Commit(context.Background(), Layer{Size: 1, Entries: entries, Implied: []string{"a"}}); err != nil {
 			t.Fatal(err)
 		}
-		s := open(t, root)
+		settle(t, s, id)
+		s = open(t, root)
 		if !s.HasLayer(id) || s.layers[id].Entries != entries || s.layers[id].Implied[0] != "a" {
 			t.Fatalf("%+v", s.layers[id])
 		}
@@ -258,6 +268,7 @@ func TestLayerDirs(t *testing.T) {
 	if err := w.Commit(ctx, Layer{}); err != nil {
 		t.Fatal(err)
 	}
+	settle(t, s, c)
 	for _, t2 := range []struct {
 		name         string
 		layers, want []digest.Digest
@@ -336,4 +347,95 @@ func TestImpliedDirectoriesInherit(t *testing.T) {
 	if fi, _ := os.Stat(home); !fi.ModTime().Equal(mtime) {
 		t.Error(fi.ModTime())
 	}
+}
+
+// A pull that fails at its last layer leaves the others to the next one, or to a sweep.
+func TestUnsyncedLayers(t *testing.T) {
+	ctx, root := context.Background(), t.TempDir()
+	s, id := open(t, root), digest.FromString("a")
+	unpack := func() {
+		t.Helper()
+		if err := begin(t, s, id, "a").Commit(ctx, Layer{Size: 4096, Entries: 2}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unpack()
+	if _, err := s.BeginLayer(ctx, id); !errdefs.IsAlreadyExists(err) || !s.HasLayer(id) || s.Usage().Bytes != 4096 {
+		t.Fatalf("not shared: %v", err)
+	}
+	if swept, err := s.Sweep(ctx); err != nil || swept != (Swept{Layers: 1, Bytes: 4096}) || s.HasLayer(id) {
+		t.Fatalf("%+v, %v", swept, err)
+	}
+	checkDisk(t, s)
+
+	unpack()
+	s = open(t, root) // after a crash
+	if s.HasLayer(id) {
+		t.Fatal("a layer that was never synced is trusted after a crash")
+	}
+	if _, err := s.Sweep(ctx); err != nil {
+		t.Fatal(err)
+	}
+	checkDisk(t, s)
+
+	unpack()
+	must(t)(pull(ctx, s, Image{}, "a", "b"))
+	checkWhole(t, s)
+}
+
+func TestImagesThatShareUnsyncedLayersSettleTogether(t *testing.T) {
+	ctx, s := context.Background(), open(t, t.TempDir())
+	layers := []string{"a", "b", "c", "d"}
+	for i, id := range diffIDs(layers) {
+		w := begin(t, s, id, layers[i])
+		if err := w.Commit(ctx, Layer{Entries: smallEntries}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var wg sync.WaitGroup
+	for i := range 8 {
+		mine := append(slices.Clone(layers[i%4:]), layers[:i%4]...)
+		wg.Go(func() {
+			if _, err := pull(ctx, s, Image{}, mine...); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if len(s.Images()) != 4 || len(s.unsynced) != 0 {
+		t.Fatalf("%d images, %d unsynced", len(s.Images()), len(s.unsynced))
+	}
+	checkWhole(t, s)
+}
+
+// A disk that fails to write is not forgiven because somebody else was told.
+func TestLayerUnpackedDuringAWriteError(t *testing.T) {
+	ctx, s := context.Background(), open(t, t.TempDir())
+	w := begin(t, s, digest.FromString("a"), "a")
+	s.sync.mu.Lock()
+	s.sync.failed++ // a round for another image
+	s.sync.mu.Unlock()
+	if err := w.Commit(ctx, Layer{Entries: smallEntries + 1}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pull(ctx, s, Image{}, "a"); !errdefs.IsDataLoss(err) || len(s.Images()) != 0 {
+		t.Fatal(err)
+	}
+	must(t)(pull(ctx, s, Image{}, "a"))
+	checkWhole(t, s)
+}
+
+func TestCommitThatIsCancelledWhileItSyncs(t *testing.T) {
+	ctx, s := context.Background(), open(t, t.TempDir())
+	if err := begin(t, s, digest.FromString("a"), "a").Commit(ctx, Layer{Entries: smallEntries + 1}); err != nil {
+		t.Fatal(err)
+	}
+	s.sync.turn.Lock()
+	gone, cancel := context.WithCancelCause(ctx)
+	cancel(errors.New("gone"))
+	if _, err := pull(gone, s, Image{}, "a"); err == nil || len(s.Images()) != 0 {
+		t.Fatal(err)
+	}
+	s.sync.turn.Unlock()
+	must(t)(pull(ctx, s, Image{}, "a"))
 }

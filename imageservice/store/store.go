@@ -37,11 +37,12 @@ type Store struct {
 
 	now atomic.Pointer[index] // what readers see; replaced under mu
 
-	mu     sync.Mutex
-	images map[string]*Image                     // guarded by mu; by id, ready or not
-	layers map[digest.Digest]Layer               // guarded by mu; whole layers
-	busy   map[digest.Digest]chan struct{}       // guarded by mu; layers that one goroutine works on, closed when it is done
-	holds  map[string]map[digest.Digest]struct{} // guarded by mu; by owner
+	mu       sync.Mutex
+	images   map[string]*Image                     // guarded by mu; by id, ready or not
+	layers   map[digest.Digest]Layer               // guarded by mu; whole layers
+	unsynced map[digest.Digest]unsynced            // guarded by mu; unpacked, not durable layers
+	busy     map[digest.Digest]chan struct{}       // guarded by mu; layers that one goroutine works on, closed when it is done
+	holds    map[string]map[digest.Digest]struct{} // guarded by mu; by owner
 }
 
 // Open reads the store of a root directory, which is made when missing. Records
@@ -49,15 +50,16 @@ type Store struct {
 // they are never an error. One process at a time may have a root open.
 func Open(root string, opts Options) (*Store, error) {
 	s := &Store{
-		root:   root,
-		bin:    opts.Trash,
-		log:    opts.Logger,
-		born:   time.Now(),
-		turn:   make(chan struct{}, 1),
-		images: map[string]*Image{},
-		layers: map[digest.Digest]Layer{},
-		busy:   map[digest.Digest]chan struct{}{},
-		holds:  map[string]map[digest.Digest]struct{}{},
+		root:     root,
+		bin:      opts.Trash,
+		log:      opts.Logger,
+		born:     time.Now(),
+		turn:     make(chan struct{}, 1),
+		images:   map[string]*Image{},
+		layers:   map[digest.Digest]Layer{},
+		unsynced: map[digest.Digest]unsynced{},
+		busy:     map[digest.Digest]chan struct{}{},
+		holds:    map[string]map[digest.Digest]struct{}{},
 	}
 	if s.log == nil {
 		s.log = slog.Default()
@@ -128,9 +130,15 @@ func (s *Store) Usage() Usage {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	u := Usage{Mountpoint: s.root}
-	for _, l := range s.layers {
+	add := func(l Layer) {
 		u.Bytes += uint64(l.Size)
 		u.Inodes += uint64(l.Entries) + 2 // its own directory and meta.json
+	}
+	for _, l := range s.layers {
+		add(l)
+	}
+	for _, l := range s.unsynced {
+		add(l.info)
 	}
 	for _, img := range s.images {
 		u.Bytes += img.blobBytes

@@ -119,12 +119,12 @@ func (s *Store) sweepLayers(swept *Swept) error {
 	used := s.usedLayers()
 	var errs []error
 	for _, e := range entries {
-		encoded, _, replaced := strings.Cut(e.Name(), replacedMark)
+		encoded, mark, _ := strings.Cut(e.Name(), ".")
 		d := digest.NewDigestFromEncoded(digest.SHA256, encoded)
 		if checkDigest(d) != nil {
 			continue // not ours
 		}
-		whole, mine := s.condemn(d, used, replaced)
+		gone, mine := s.condemn(d, "."+mark, used)
 		if !mine {
 			continue
 		}
@@ -132,7 +132,7 @@ func (s *Store) sweepLayers(swept *Swept) error {
 			errs = append(errs, err)
 		} else {
 			swept.Layers++
-			swept.Bytes += whole.Size
+			swept.Bytes += gone.Size
 		}
 		s.unclaim(d)
 	}
@@ -163,21 +163,34 @@ func (s *Store) usedLayers() map[digest.Digest]bool {
 	return used
 }
 
-// condemn claims a layer that may go, and takes it out of the table: from now on
-// a pull that wants it waits until it is gone and unpacks it anew.
-func (s *Store) condemn(d digest.Digest, used map[digest.Digest]bool, replaced bool) (Layer, bool) {
+// condemn claims a layer, or what has its name and a mark, when it may go, and
+// takes it out of the tables: from now on a pull that wants it waits until it
+// is gone and unpacks it anew.
+func (s *Store) condemn(d digest.Digest, mark string, used map[digest.Digest]bool) (gone Layer, mine bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l, whole := s.layers[d]
-	if s.heldLocked(d) || s.busy[d] != nil || whole && used[d] && !replaced {
+	if s.heldLocked(d) || s.busy[d] != nil {
 		return Layer{}, false
 	}
-	s.busy[d] = make(chan struct{})
-	if replaced {
-		return Layer{}, true // the layer itself stays
+	switch {
+	case strings.HasPrefix(mark, replacedMark):
+	case mark == unsyncedMark:
+		u, known := s.unsynced[d]
+		if known && used[d] {
+			return Layer{}, false
+		}
+		gone = u.info
+		delete(s.unsynced, d)
+	default:
+		l, whole := s.layers[d]
+		if whole && used[d] {
+			return Layer{}, false
+		}
+		gone = l
+		delete(s.layers, d)
 	}
-	delete(s.layers, d)
-	return l, true
+	s.busy[d] = make(chan struct{})
+	return gone, true
 }
 
 // sweepBlobs removes blobs of no record. The caller holds turn, so none is on
@@ -251,15 +264,4 @@ func (s *Store) discardTemps() (n int, err error) {
 		s.unclaim(d)
 	}
 	return n, errors.Join(errs...)
-}
-
-// tryClaim makes the caller the one that works on a layer, unless there is one.
-func (s *Store) tryClaim(d digest.Digest) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.busy[d] != nil {
-		return false
-	}
-	s.busy[d] = make(chan struct{})
-	return true
 }
