@@ -92,8 +92,6 @@ func runServe(ctx context.Context, cfg *config.Config) error {
 	defer d.images.Close()
 	defer supervisor.Close()
 	defer d.network.Close()
-	d.pods.Attach(supervisor)
-	d.all.Attach(supervisor)
 	d.server().Register(server)
 
 	served := make(chan error, 1)
@@ -109,7 +107,7 @@ func runServe(ctx context.Context, cfg *config.Config) error {
 	background, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go d.bin.Run(background, func(err error) { log.Warn("trash", "error", err) })
-	go d.node.Clean(background)
+	go d.node.Clean(background, supervisor)
 
 	select {
 	case err := <-served:
@@ -230,7 +228,9 @@ func (d *daemonParts) supervise(ctx context.Context) (*monitor.Supervisor, error
 	if err != nil {
 		return nil, err
 	}
-	return monitor.Supervise(ctx, monitor.Options{
+	var s *monitor.Supervisor
+	connected := make(chan struct{})
+	s, err = monitor.Supervise(ctx, monitor.Options{
 		Socket:   filepath.Join(d.cfg.State, "monitor.sock"),
 		StateDir: d.cfg.State,
 		Binary:   binary,
@@ -238,11 +238,20 @@ func (d *daemonParts) supervise(ctx context.Context) (*monitor.Supervisor, error
 		Build:    version,
 		Log:      d.log,
 		Adopt:    func() []monitor.AdoptRequest { return append(d.pods.Adoptable(), d.all.Adoptable()...) },
-		OnExit: func(e monitor.Exit) { // beside each other: what follows an exit takes a cgroup's removal
-			go d.all.Exited(e)
-			go d.pods.Exited(e)
+		OnExit: func(e monitor.Exit) {
+			go func() { // beside each other: what follows an exit takes as long as a cgroup's removal
+				<-connected
+				d.node.Exited(e, s)
+			}()
 		},
 	})
+	if err != nil {
+		return nil, err
+	}
+	d.pods.Attach(s)
+	d.all.Attach(s)
+	close(connected)
+	return s, nil
 }
 
 func (d *daemonParts) server() *cri.Server {

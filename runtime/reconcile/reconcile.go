@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-cri/berth/cni/network"
 	"github.com/berth-cri/berth/runtime/container"
+	"github.com/berth-cri/berth/runtime/monitor"
 	"github.com/berth-cri/berth/runtime/pod"
 	"github.com/containerd/errdefs"
 )
@@ -26,6 +27,13 @@ type Network interface {
 	Leftovers(ctx context.Context) error
 	Recorded() ([]network.Record, error)
 	Teardown(ctx context.Context, p network.Pod) error
+}
+
+// Monitor is what is asked for processes that belong to nobody.
+type Monitor interface {
+	List(ctx context.Context) ([]monitor.Container, error)
+	Kill(ctx context.Context, r monitor.KillRequest) error
+	Forget(ctx context.Context, id string) error
 }
 
 // Reconciler does it for one node.
@@ -56,9 +64,58 @@ func (r *Reconciler) Recover(ctx context.Context) error {
 	return nil
 }
 
+// endStrangers kills what the monitor runs for records that are gone or could
+// not be read: nobody could ever stop it.
+func (r *Reconciler) endStrangers(ctx context.Context, m Monitor) error {
+	list, err := m.List(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, c := range list {
+		if r.knows(c.ID) {
+			continue
+		}
+		if c.Exit != nil {
+			errs = append(errs, m.Forget(ctx, c.ID))
+			continue
+		}
+		r.Log.Warn("ending a process without record", "id", c.ID, "pid", c.Pid)
+		errs = append(errs, m.Kill(ctx, monitor.KillRequest{ID: c.ID})) // Exited forgets it
+	}
+	return errors.Join(errs...)
+}
+
+// Exited hands an exit to whose it is: a container's, a pod's reaper's, or
+// nobody's.
+func (r *Reconciler) Exited(e monitor.Exit, m Monitor) {
+	if _, err := r.Containers.Get(e.ID); err == nil {
+		r.Containers.Exited(e)
+		return
+	}
+	if _, err := r.Pods.Get(e.ID); err == nil {
+		r.Pods.Exited(e)
+		return
+	}
+	if err := m.Forget(context.Background(), e.ID); err != nil && !errdefs.IsNotFound(err) {
+		r.Log.Warn("forget a process without record", "id", e.ID, "error", err)
+	}
+}
+
+func (r *Reconciler) knows(id string) bool {
+	_, err := r.Containers.Get(id)
+	if errdefs.IsNotFound(err) {
+		_, err = r.Pods.Get(id) // the reaper of a pod
+	}
+	return !errdefs.IsNotFound(err)
+}
+
 // Clean takes away what an earlier daemon left half made or half removed, then
 // keeps the stores clean until the context ends.
-func (r *Reconciler) Clean(ctx context.Context) {
+func (r *Reconciler) Clean(ctx context.Context, m Monitor) {
+	if err := r.endStrangers(ctx, m); err != nil {
+		r.Log.Error("end processes without record", "error", err)
+	}
 	if err := r.Containers.Abandoned(ctx); err != nil {
 		r.Log.Error("clean up containers of an earlier daemon", "error", err)
 	}
