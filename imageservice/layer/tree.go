@@ -102,14 +102,14 @@ func (t *tree) open(p string) (*dir, error) {
 		}
 		next, target, err := t.step(at, name)
 		if err != nil {
-			return nil, fmt.Errorf("directory %q of the layer: %w", path.Join(at.path, name), err)
+			return nil, fmt.Errorf("directory %s of the layer: %w", quoted(path.Join(at.path, name)), err)
 		}
 		if next != nil {
 			at = next
 			continue
 		}
 		if links++; links > maxLinks {
-			return nil, fmt.Errorf("directory %q of the layer: %w: %w", p, unix.ELOOP, errdefs.ErrInvalidArgument)
+			return nil, fmt.Errorf("directory %s of the layer: %w: %w", quoted(p), unix.ELOOP, errdefs.ErrInvalidArgument)
 		}
 		if strings.HasPrefix(target, "/") {
 			at = t.root // of the container that will see this link
@@ -236,7 +236,7 @@ func (t *tree) finish() (implied []string, err error) {
 			implied = append(implied, p)
 		}
 		if err := m.apply(d.fd); err != nil {
-			return nil, fmt.Errorf("directory %q of the layer: %w", p, err)
+			return nil, fmt.Errorf("directory %s of the layer: %w", quoted(p), err)
 		}
 	}
 	return implied, nil

@@ -2,28 +2,17 @@ package layer
 
 import (
 	"archive/tar"
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"path"
+	"strconv"
 	"strings"
 
 	"github.com/berth-cri/berth/linux"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
-
-const (
-	whiteout       = ".wh."
-	whiteoutMeta   = ".wh..wh." // files of aufs, of which only the next has a meaning today
-	whiteoutOpaque = ".wh..wh..opq"
-
-	block    = 4096     // of the disk, for the size that is recorded
-	holeSize = 64 << 10 // a run of zeros this long becomes a hole
-)
-
-var zeros [holeSize]byte
 
 // untar makes the entries of one archive.
 type untar struct {
@@ -52,7 +41,7 @@ func (u *untar) run() error {
 		}
 		u.tree.trim()
 		if err := u.entry(h, r); err != nil {
-			return fmt.Errorf("entry %q: %w", h.Name, kind(err))
+			return fmt.Errorf("entry %s: %w", quoted(h.Name), kind(err))
 		}
 	}
 	var err error
@@ -95,6 +84,15 @@ func kind(err error) error {
 		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	return err
+}
+
+// quoted shows a name of the archive, which may be a megabyte of anything.
+func quoted(name string) string {
+	const enough = 200
+	if len(name) > enough {
+		return fmt.Sprintf("%q…", name[:enough])
+	}
+	return strconv.Quote(name)
 }
 
 func (u *untar) entry(h *tar.Header, r io.Reader) error {
@@ -204,99 +202,26 @@ func (u *untar) directory(dirPath, name string, m *meta) error {
 	return nil
 }
 
-// file writes a regular file; long runs of zeros become holes.
-func (u *untar) file(at *dir, name string, m *meta, size int64, r io.Reader) (err error) {
-	if u.files += size; size < 0 || u.files > u.limits.Size {
-		return fmt.Errorf("the files of the layer have more than %d bytes: %w", u.limits.Size, errdefs.ErrResourceExhausted)
-	}
-	var fd int
-	err = u.tree.place(at, name, func() (err error) {
-		fd, err = linux.Openat(at.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if e := linux.Close(fd); err == nil {
-			err = e
-		}
-	}()
-	u.inodes++
-	if size > 0 {
-		if err := u.content(fd, size, r); err != nil {
-			return err
-		}
-	}
-	return m.apply(fd, false)
-}
-
-func (u *untar) content(fd int, size int64, r io.Reader) error {
-	buf := newChunk()
-	defer freeChunk(buf)
-	end := int64(0) // of what was written
-	for offset := int64(0); offset < size; {
-		if err := u.read.ctx.Err(); err != nil { // zeros of a sparse file come without reading
-			return err
-		}
-		n, err := io.ReadFull(r, buf[:min(size-offset, chunkSize)])
-		if err != nil {
-			return u.readError(err)
-		}
-		for b := buf[:n]; len(b) > 0; {
-			run, hole := split(b)
-			if !hole {
-				if err := linux.WriteAt(fd, b[:run], offset); err != nil {
-					return err
-				}
-				u.size += (int64(run) + block - 1) / block * block
-				end = offset + int64(run)
-			}
-			b, offset = b[run:], offset+int64(run)
-		}
-	}
-	if end < size {
-		return linux.Ftruncate(fd, size)
-	}
-	return nil
-}
-
-// split returns how long the data, or the hole, at the beginning of b is, in
-// whole pieces of holeSize.
-func split(b []byte) (n int, hole bool) {
-	isHole := func(p []byte) bool { return bytes.Equal(p, zeros[:len(p)]) && len(p) == holeSize }
-	for n < len(b) {
-		piece := b[n:min(n+holeSize, len(b))]
-		if h := isHole(piece); n == 0 {
-			hole = h
-		} else if h != hole {
-			break
-		}
-		n += len(piece)
-	}
-	return n, hole
-}
-
 // link makes a hard link to an earlier entry, whose path is walked like any other.
 func (u *untar) link(at *dir, name, target string) error {
 	p, err := u.clean(target)
 	if err != nil {
-		return fmt.Errorf("hard link to %q: %w", target, err)
+		return fmt.Errorf("hard link to %s: %w", quoted(target), err)
 	}
 	fromPath, from := path.Split(p)
 	fromDir, err := u.tree.open(strings.TrimSuffix(fromPath, "/"))
 	if err != nil {
-		return fmt.Errorf("hard link to %q: %w", target, err)
+		return fmt.Errorf("hard link to %s: %w", quoted(target), err)
 	}
 	// Making room for the link would take away what it is to link to.
 	here, there := path.Join(at.path, name), path.Join(fromDir.path, from)
 	if from == "" || there == here || strings.HasPrefix(there, here+"/") {
-		return fmt.Errorf("hard link to %q: its own place: %w", target, errdefs.ErrInvalidArgument)
+		return fmt.Errorf("hard link to %s: its own place: %w", quoted(target), errdefs.ErrInvalidArgument)
 	}
 	err = u.tree.place(at, name, func() error { return linux.Linkat(fromDir.fd, from, at.fd, name) })
 	if err != nil {
 		// No such file, a directory: the archive is wrong, not the host.
-		return fmt.Errorf("hard link to %q: %w: %w", target, err, errdefs.ErrInvalidArgument)
+		return fmt.Errorf("hard link to %s: %w: %w", quoted(target), err, errdefs.ErrInvalidArgument)
 	}
 	return nil
 }
@@ -308,36 +233,4 @@ func (u *untar) node(at *dir, name string, format uint32, h *tar.Header) error {
 	}
 	dev := unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor))
 	return u.tree.place(at, name, func() error { return linux.Mknodat(at.fd, name, format, dev) })
-}
-
-// whiteout hides a name of the layers below. It says nothing about this layer's
-// own entry of that name, before it or after it: a file hides by itself, a
-// directory has to become opaque.
-func (u *untar) whiteout(dirPath, name string) error {
-	if name == "" || name == "." || name == ".." {
-		return fmt.Errorf("whiteout of no name: %w", errdefs.ErrInvalidArgument)
-	}
-	at, err := u.tree.open(dirPath)
-	if err != nil {
-		return err
-	}
-	err = linux.Mknodat(at.fd, name, unix.S_IFCHR, 0)
-	if errors.Is(err, unix.EEXIST) {
-		if known := u.tree.made[path.Join(at.path, name)]; known != nil {
-			known.opaque = true
-		}
-		return nil
-	}
-	u.inodes++
-	return err
-}
-
-// opaque hides everything that the layers below have in a directory.
-func (u *untar) opaque(dirPath string) error {
-	at, err := u.tree.open(dirPath)
-	if err != nil {
-		return err
-	}
-	u.tree.made[at.path].opaque = true
-	return nil
 }
