@@ -86,7 +86,11 @@ func SetSysctl(name, value string) error {
 		return fmt.Errorf("set sysctl %q: open: %w", name, err)
 	}
 	defer unix.Close(fd)
-	if err := retry(func() error { _, err := unix.Write(fd, []byte(value)); return err }); err != nil {
+	err = retry(func() error { _, err := unix.Write(fd, []byte(value)); return err })
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ERANGE) {
+		return fmt.Errorf("set sysctl %q to %q: %w: %w", name, value, err, errdefs.ErrInvalidArgument)
+	}
+	if err != nil {
 		return fmt.Errorf("set sysctl %q to %q: %w", name, value, err)
 	}
 	return nil

@@ -86,10 +86,10 @@ func (s *Service) create(ctx context.Context, p *pod.Pod, name string, cfg *runt
 	}
 	in, overlay, err := s.describe(p, r, img)
 	if err != nil {
-		return "", err
+		return "", precondition(err)
 	}
 	if err := c.compile(in, overlay); err != nil {
-		return "", err
+		return "", precondition(err)
 	}
 	if err := fault.Hit("container.create.record"); err != nil {
 		return "", err

@@ -76,7 +76,7 @@ func (s *Service) ExecSync(ctx context.Context, id string, command []string, tim
 	})
 	out.started()
 	if err != nil {
-		return nil, startError(fmt.Errorf("exec in container %s: %w", c.rec.ID, err))
+		return nil, precondition(fmt.Errorf("exec in container %s: %w", c.rec.ID, err))
 	}
 	defer x.Close()
 	exit, err := x.Wait(ctx)

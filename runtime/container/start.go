@@ -36,7 +36,7 @@ func (s *Service) Start(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startLimit)
 	defer cancel()
 	if err := s.start(ctx, c, p); err != nil {
-		err = startError(err)
+		err = precondition(err)
 		s.Log.Warn("container did not start", "container", c.rec.ID, "error", err)
 		if merr := c.move(Exit, func(st *Status) {
 			st.StartedAt = 0
@@ -140,9 +140,9 @@ func pidNamespace(c *Container) string {
 	return filepath.Join("/proc", fmt.Sprint(c.Status().Pid), "ns/pid")
 }
 
-// startError keeps kinds that mean "no such container" to the kubelet from a
-// start that failed for want of a program or a mount source.
-func startError(err error) error {
+// precondition keeps kinds that mean "no such container" to the kubelet from an
+// operation that failed for want of a program, a mount source or a device.
+func precondition(err error) error {
 	if errdefs.IsNotFound(err) || errdefs.IsAlreadyExists(err) {
 		return fmt.Errorf("%s: %w", err, errdefs.ErrFailedPrecondition)
 	}
