@@ -85,7 +85,7 @@ func (m *meta) apply(fd int, isDir bool) error {
 	}
 	for _, x := range m.xattrs {
 		if err := x.kept(linux.Fsetxattr(fd, x.name, []byte(x.value))); err != nil {
-			return fmt.Errorf("extended attribute %q: %w", x.name, err)
+			return fmt.Errorf("extended attribute %s: %w", quoted(x.name), err)
 		}
 	}
 	return linux.Futimens(fd, &m.times)
@@ -106,7 +106,7 @@ func (m *meta) applyAt(at *dir, name string, isLink bool) error {
 	}
 	for _, x := range m.xattrs {
 		if err := x.kept(linux.Lsetxattr(at.proc(name), x.name, []byte(x.value))); err != nil {
-			return fmt.Errorf("extended attribute %q: %w", x.name, err)
+			return fmt.Errorf("extended attribute %s: %w", quoted(x.name), err)
 		}
 	}
 	return linux.Lutimesat(at.fd, name, &m.times)

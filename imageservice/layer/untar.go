@@ -80,7 +80,8 @@ func kind(err error) error {
 	switch {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return fmt.Errorf("%w: %w", err, errdefs.ErrResourceExhausted)
-	case errors.Is(err, unix.ENAMETOOLONG), errors.Is(err, unix.ELOOP):
+	case errors.Is(err, unix.ENAMETOOLONG), errors.Is(err, unix.ELOOP),
+		errors.Is(err, unix.ERANGE), errors.Is(err, unix.E2BIG): // name or value of an attribute
 		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	return err

@@ -264,6 +264,8 @@ func TestHostileArchive(t *testing.T) {
 		{"a device that does not exist", []entry{add(tar.TypeChar, "c", device(1<<13, 0), func(h *tar.Header) { h.Format = tar.FormatGNU })}, nil},
 		{"a link to nothing", []entry{add(tar.TypeSymlink, "l")}, nil},
 		{"more attributes than allowed", []entry{file("f", "", attr("user.a", strings.Repeat("x", 300<<10)))}, nil},
+		{"an attribute whose name is too long", []entry{file("f", "", attr("user."+strings.Repeat("x", 100<<10), "x"))}, nil},
+		{"an attribute whose value is too long", []entry{file("f", "", attr("user.a", strings.Repeat("x", 100<<10)))}, nil},
 		{"an entry of a type that no layer has", []entry{add('V', "volume")}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
