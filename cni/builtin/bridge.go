@@ -202,7 +202,7 @@ func (c *bridgeConf) del(ctx context.Context, r Request) error {
 			addrs = append(addrs, prefix(ip.Address))
 		}
 	}
-	if err := c.detach(host, r, addrs); err != nil {
+	if err := errors.Join(c.detach(host, r, addrs), host.downOthers(prev)); err != nil {
 		return err
 	}
 	// Last: from here on somebody else can get the address.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -150,6 +151,25 @@ func (h *hostSide) setDown(name string) error {
 		return err
 	}
 	return nil
+}
+
+// downOthers takes down the host ends that a result of ADD names and that are not
+// ours: the reference plugins made them, under names of their own.
+func (h *hostSide) downOthers(res Result) error {
+	if res == nil {
+		return nil
+	}
+	var errs []error
+	for _, i := range res.Interfaces {
+		if i.Sandbox != "" || !strings.HasPrefix(i.Name, "veth") {
+			continue
+		}
+		l, err := h.LinkByName(i.Name)
+		if err == nil && l.Type() == "veth" && l.Attrs().Flags&net.FlagUp != 0 {
+			errs = append(errs, h.setDown(i.Name))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // setFlags sets a link up (IFF_UP) or down (0) by its name.

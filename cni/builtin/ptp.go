@@ -160,13 +160,17 @@ func (c *ptpConf) del(ctx context.Context, r Request) error {
 		return err
 	}
 	defer host.Close()
+	prev, err := previous("ptp", &c.PluginConf)
+	if err != nil {
+		prev = nil // then what is ours is found by its owner
+	}
 	// Its routes go with it.
-	if err := host.setDown(hostEnd(c.Name, r.ContainerID, r.IfName)); err != nil {
+	if err := errors.Join(host.setDown(hostEnd(c.Name, r.ContainerID, r.IfName)), host.downOthers(prev)); err != nil {
 		return err
 	}
 	if c.IPMasq {
 		var addrs []netip.Prefix
-		if prev, err := previous("ptp", &c.PluginConf); err == nil && prev != nil {
+		if prev != nil {
 			for _, ip := range prev.IPs {
 				addrs = append(addrs, prefix(ip.Address))
 			}
