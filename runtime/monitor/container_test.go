@@ -35,6 +35,7 @@ func TestStartLogsAndExits(t *testing.T) {
 		{"more than a pipe holds", "seq 1 50000", 0, 0, seq(50000), ""},
 		{"opens its output again", "echo one >/dev/stdout; echo two >/proc/self/fd/1; echo three >/dev/stderr", 0, 0, "one\ntwo\n", "three\n"},
 		{"cannot read its own output", "echo own; read x <&1; echo \"$?\"", 0, 0, "own\n1\n", "*"},
+		{"ignores no signal", "grep SigIgn /proc/self/status | tr -d '\\t'", 0, 0, "SigIgn:0000000000000000\n", ""},
 		{"stdin is /dev/null", "cat; echo eof", 0, 0, "eof\n", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -55,7 +54,7 @@ func runStoreProgram(args []string) int {
 	if flags.Parse(args) != nil || *socket == "" {
 		return 2
 	}
-	signal.Ignore(unix.SIGHUP, unix.SIGPIPE)
+	swallow(unix.SIGHUP, unix.SIGPIPE)
 	err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
 	if err == nil {
 		err = runStore(log, *socket, *client)

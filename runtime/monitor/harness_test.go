@@ -178,6 +178,12 @@ func until(t testing.TB, what string, ok func() bool) {
 }
 
 func (n *node) close() {
+	defer func() {
+		b, _ := os.ReadFile(filepath.Join(n.state, "monitor.log"))
+		if strings.Contains(string(b), "DATA RACE") || strings.Contains(string(b), "panic") {
+			n.t.Errorf("the monitor's log:\n%s", b)
+		}
+	}()
 	n.mu.Lock()
 	boxes := n.boxes
 	n.mu.Unlock()

@@ -73,11 +73,10 @@ func (p Program) serve(log *slog.Logger, socket, state, initPath string, client,
 		return os.NewSyscallError("prctl PR_SET_CHILD_SUBREAPER", err)
 	}
 	protectFromOOM(log)
-	// A container is not stopped by a signal to the monitor: it only goes. HUP
-	// and PIPE come from terminals and readers that ended.
+	// A container is not stopped by a signal to the monitor: it only goes.
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
-	signal.Ignore(unix.SIGHUP, unix.SIGPIPE)
+	swallow(unix.SIGHUP, unix.SIGPIPE)
 
 	rt, err := p.Runtime(initPath)
 	if err != nil {
@@ -117,3 +116,7 @@ func protectFromOOM(log *slog.Logger) {
 		log.Info("keep the inherited oom_score_adj", "error", err)
 	}
 }
+
+// swallow makes signals harmless that come from terminals and readers that
+// ended. They are not ignored: that would pass through execve into containers.
+func swallow(signals ...os.Signal) { signal.Notify(make(chan os.Signal, 1), signals...) }

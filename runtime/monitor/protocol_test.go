@@ -192,11 +192,14 @@ func TestSmallDependencies(t *testing.T) {
 	}
 }
 
+// raceDetector is set by race_test.go.
+var raceDetector bool
+
 // TestMemory holds the ceiling of the design: an idle monitor with 500 containers
 // stays under 40 MiB PSS.
 func TestMemory(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts 500 processes")
+	if testing.Short() || raceDetector {
+		t.Skip("starts 500 processes, and the race detector needs memory of its own")
 	}
 	n := newNode(t)
 	pid, _ := n.sup.Monitor()

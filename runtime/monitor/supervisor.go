@@ -70,6 +70,9 @@ func Supervise(ctx context.Context, o Options) (*Supervisor, error) {
 	})
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	c, err := s.connect(ctx)
+	if errors.Is(err, errdefs.ErrUnavailable) {
+		c, err = s.connect(ctx) // it died under our hands, perhaps of an upgrade
+	}
 	if err != nil {
 		s.stop()
 		s.exits.close()

@@ -18,7 +18,7 @@ import (
 )
 
 // forksWait bounds how long an upgrade waits for starts in progress.
-const forksWait = 10 * time.Second
+const forksWait = 3 * time.Second
 
 // handover is what the old program leaves to the new one, in a memfd. Numbers
 // are descriptors, which stay open through execve under the same number.

@@ -362,7 +362,10 @@ func crash(t *testing.T, step string, rotate bool, seed uint64) {
 	rng := rand.New(rand.NewPCG(seed, 2))
 	r, w := pipe(t)
 	var want bytes.Buffer
+	written := make(chan struct{})
 	go func() {
+		defer close(written)
+		rng := rand.New(rand.NewPCG(seed, 3))
 		for i := range 400 {
 			s := fmt.Sprintf("%d %s\n", i, strings.Repeat("\x00a", rng.IntN(1200)))
 			if i%97 == 0 {
@@ -407,6 +410,7 @@ func crash(t *testing.T, step string, rotate bool, seed uint64) {
 		}
 		dead.Close()
 	}
+	<-written
 	fault.Set("logs."+step, "")
 	l.Close()
 	if crashes == 0 {
