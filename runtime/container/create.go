@@ -192,8 +192,9 @@ func (s *Service) target(r *Record) (string, error) {
 	return path, nil
 }
 
-// compile builds the spec and writes it twice: for people and other runtimes as
-// config.json, for berth-init as plan.
+// compile builds the spec and writes it three times: for people and other
+// runtimes as config.json, for berth-init as the plan of the container and as
+// that of a command in it.
 func (c *Container) compile(in spec.Input, overlay rootfs.Overlay) error {
 	sp, err := spec.Build(in)
 	if err != nil {
@@ -207,15 +208,22 @@ func (c *Container) compile(in spec.Input, overlay rootfs.Overlay) error {
 	if err != nil {
 		return fmt.Errorf("encode spec: %w", err)
 	}
+	process := *sp.Process
+	process.Terminal, process.ConsoleSize = false, nil
+	exec, err := embedded.CompileExec(sp, &process)
+	if err != nil {
+		return fmt.Errorf("compile exec: %w", err)
+	}
 	// Nobody reads them before the record is there, so no rename is needed.
 	if err := errors.Join(
 		os.WriteFile(c.file(specFile), b, 0o600),
 		os.WriteFile(c.file(planFile), prepared.Plan, 0o600),
+		os.WriteFile(c.file(execFile), exec.Plan, 0o600),
 	); err != nil {
 		return fmt.Errorf("write spec: %w", err)
 	}
-	prepared.Plan = nil
-	c.rec.Launch = prepared
+	prepared.Plan, exec.Plan = nil, nil
+	c.rec.Launch, c.rec.Exec = prepared, exec
 	if sp.Linux != nil && sp.Linux.Resources != nil {
 		c.rec.Resources = sp.Linux.Resources
 	} else {

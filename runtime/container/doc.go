@@ -6,7 +6,7 @@
 //	container.json  what was asked for and decided at creation (Record); never changed
 //	status.json     where it is now (Status)
 //	config.json     the OCI runtime-spec
-//	plan            the same for berth-init
+//	plan, exec      the same for berth-init: for the container, for a command in it
 //	stdin, stdout, stderr, carry, exit.json   see package monitor
 //
 // Always true: nothing runs between Create and Start; a status is on tmpfs

@@ -106,13 +106,13 @@ func (c *Container) Spec() (*specs.Spec, error) {
 // prepareExec makes the plan of a command with the container's own environment,
 // user, capabilities and working directory.
 func (c *Container) prepareExec(command []string) (embedded.Prepared, error) {
-	sp, err := c.Spec()
+	p := c.rec.Exec
+	plan, err := os.ReadFile(c.file(execFile))
 	if err != nil {
-		return embedded.Prepared{}, err
+		return p, err
 	}
-	p := *sp.Process
-	p.Args, p.Terminal, p.ConsoleSize = command, false, nil
-	return embedded.CompileExec(sp, &p)
+	p.Plan, err = embedded.WithCommand(plan, command)
+	return p, err
 }
 
 // placement is where a process is put into a cgroup.

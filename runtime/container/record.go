@@ -39,6 +39,7 @@ type Record struct {
 	User       *runtimeapi.ContainerUser   `json:"user,omitempty"`
 	Mounts     []*runtimeapi.Mount         `json:"mounts,omitempty"`
 	Launch     embedded.Prepared           `json:"launch"` // without the plan, which is a file of its own
+	Exec       embedded.Prepared           `json:"exec"`   // the same for a command in the container
 }
 
 // Status is status.json. A value that was handed out is never changed.
@@ -119,6 +120,7 @@ const (
 	statusFile = "status.json"
 	specFile   = "config.json"
 	planFile   = "plan"
+	execFile   = "exec"
 )
 
 // move applies an event and f to a copy of the status, writes the copy, and
