@@ -46,7 +46,7 @@ type onlyIn struct {
 
 var mountCalls = []string{
 	"Mount", "Unmount", "MoveMount", "OpenTree", "Fsopen", "Fsmount", "Fsconfig", "MountSetattr", "PivotRoot",
-	"Setns", "Unshare", "PidfdOpen", "PidfdSendSignal", "MemfdCreate",
+	"Setns", "Unshare", "PidfdOpen", "PidfdSendSignal",
 }
 
 // systemCalls are the folders that may make such calls themselves. The
