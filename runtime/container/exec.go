@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-cri/berth/atomicfile"
 	"github.com/berth-cri/berth/linux"
+	"github.com/berth-cri/berth/runtime/cgroup"
 	"github.com/berth-cri/berth/runtime/index"
 	"github.com/berth-cri/berth/runtime/monitor"
 	"github.com/berth-cri/berth/runtime/oci/embedded"
@@ -37,7 +38,7 @@ func (s *Service) ExecSync(ctx context.Context, id string, command []string, tim
 	if err != nil {
 		return nil, err
 	}
-	if len(command) == 0 {
+	if len(command) == 0 || command[0] == "" {
 		return nil, fmt.Errorf("cmd is empty: %w", errdefs.ErrInvalidArgument)
 	}
 	if st := c.Status().State; st != Running && st != Stopping {
@@ -76,21 +77,26 @@ func (s *Service) ExecSync(ctx context.Context, id string, command []string, tim
 	})
 	out.started()
 	if err != nil {
-		return nil, precondition(fmt.Errorf("exec in container %s: %w", c.rec.ID, err))
+		s.killExec(ctx, c, cg) // a monitor that died may have started it
+		return nil, precondition(err)
 	}
 	defer x.Close()
 	exit, err := x.Wait(ctx)
 	if err != nil { // the client went away, or the monitor died: nobody waits for the command
-		if kerr := cg.Kill(context.WithoutCancel(ctx)); kerr != nil {
-			s.Log.Warn("kill exec", "container", c.rec.ID, "error", kerr)
-		}
-		return nil, fmt.Errorf("wait for exec in container %s: %w", c.rec.ID, err)
+		s.killExec(ctx, c, cg)
+		return nil, fmt.Errorf("wait for the command: %w", err)
 	}
 	if exit.TimedOut {
 		return nil, fmt.Errorf("command timed out after %s: %w", timeout, context.DeadlineExceeded)
 	}
 	printed := out.drain(s.Drain)
 	return &Output{Stdout: printed[0], Stderr: printed[1], Code: int32(exit.Code)}, nil
+}
+
+func (s *Service) killExec(ctx context.Context, c *Container, cg *cgroup.Cgroup) {
+	if err := cg.Kill(context.WithoutCancel(ctx)); err != nil {
+		s.Log.Warn("kill exec", "container", c.rec.ID, "error", err)
+	}
 }
 
 // Spec reads the container's OCI spec. It is not kept in memory: 500 containers

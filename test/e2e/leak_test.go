@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"testing"
 	"time"
 )
 
@@ -161,4 +162,18 @@ func descriptors(pid int, below string) []string {
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
+}
+
+// rss is a process's resident memory in bytes.
+func rss(t *testing.T, pid int) int {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	var size, resident int
+	if err == nil {
+		_, err = fmt.Sscan(string(b), &size, &resident)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resident * os.Getpagesize()
 }
