@@ -53,8 +53,12 @@ func (l *Launcher) clone(s Start) (*child, error) {
 		defer unix.Close(dir)
 		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, dir
 	}
-	path := "/proc/self/fd/" + strconv.Itoa(int(l.program.Fd()))
-	c.pid, err = syscall.ForkExec(path, []string{"berth-init"}, attr)
+	// The program has a place among the child's descriptors: ForkExec moves
+	// those that are in its way to just above the highest of them, over
+	// whatever is open there.
+	program := len(attr.Files)
+	attr.Files = append(attr.Files, l.program.Fd())
+	c.pid, err = syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(program), []string{"berth-init"}, attr)
 	runtime.KeepAlive(s)
 	if err != nil {
 		c.control.Close()
