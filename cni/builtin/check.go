@@ -69,18 +69,11 @@ func checkPair(host *hostSide, conf *types.PluginConf, r Request) (netlink.Link,
 	if i < 0 {
 		return nil, fmt.Errorf("prevResult has no %s in %s: %w", r.IfName, r.Netns, errdefs.ErrInvalidArgument)
 	}
-	peer := 0
-	err = netns.Do(r.Netns, func() error {
-		h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-		if err != nil {
-			return err
-		}
-		defer h.Close()
+	err = inPod(r.Netns, func(h *netlink.Handle) error {
 		l, err := h.LinkByName(r.IfName)
 		if err != nil {
 			return err
 		}
-		peer = l.Attrs().ParentIndex
 		if mac := res.Interfaces[i].Mac; l.Type() != "veth" || mac != "" && mac != l.Attrs().HardwareAddr.String() {
 			return fmt.Errorf("%s is a %s with MAC %s, not a veth with %s: %w", r.IfName, l.Type(), l.Attrs().HardwareAddr, mac, errdefs.ErrFailedPrecondition)
 		}
@@ -89,11 +82,39 @@ func checkPair(host *hostSide, conf *types.PluginConf, r Request) (netlink.Link,
 	if err != nil {
 		return nil, fmt.Errorf("in the pod: %w", err)
 	}
-	l, err := host.LinkByIndex(peer)
+	return peerOf(host, r)
+}
+
+// peerOf is the host's end of the pod's interface, whichever plugin made it.
+func peerOf(host *hostSide, r Request) (netlink.Link, error) {
+	index := 0
+	err := inPod(r.Netns, func(h *netlink.Handle) error {
+		l, err := h.LinkByName(r.IfName)
+		if err == nil {
+			index = l.Attrs().ParentIndex
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find %s in the pod: %w", r.IfName, err)
+	}
+	l, err := host.LinkByIndex(index)
 	if err != nil || l.Type() != "veth" {
-		return nil, fmt.Errorf("the host end of %s, index %d: %w", r.IfName, peer, errors.Join(err, errdefs.ErrNotFound))
+		return nil, fmt.Errorf("the host end of %s, index %d: %w", r.IfName, index, errors.Join(err, errdefs.ErrNotFound))
 	}
 	return l, nil
+}
+
+// inPod runs fn inside a pod, with a netlink socket there.
+func inPod(path string, fn func(h *netlink.Handle) error) error {
+	return netns.Do(path, func() error {
+		h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+		if err != nil {
+			return fmt.Errorf("open netlink: %w", err)
+		}
+		defer h.Close()
+		return fn(h)
+	})
 }
 
 func checkAddrs(h *netlink.Handle, l netlink.Link, res Result) error {

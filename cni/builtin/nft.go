@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -13,7 +12,8 @@ import (
 
 // ruleset is one of our tables: its sets, and how its chains are written. Pods
 // only come and go as set elements; the rules stay as they are, whatever the
-// number of pods.
+// number of pods. Sets are numbered here: the library would do it in a global
+// without a lock.
 type ruleset struct {
 	table *nftables.Table
 	sets  []*nftables.Set
@@ -25,10 +25,6 @@ type ruleset struct {
 func (rs *ruleset) with(more func(c *nftables.Conn)) *ruleset {
 	return &ruleset{table: rs.table, sets: rs.sets, chains: func(c *nftables.Conn) { rs.chains(c); more(c) }}
 }
-
-// making holds off a second writer of this process: the library numbers sets in
-// a global without a lock.
-var making sync.Mutex
 
 // conns are idle connections to nftables. They are kept because closing one after
 // a deletion waits, in the kernel, until what was deleted is freed: 10 ms.
@@ -63,8 +59,6 @@ func (rs *ruleset) apply(batch func(c *nftables.Conn) error) error {
 	if !errors.Is(err, unix.ENOENT) {
 		return err
 	}
-	making.Lock()
-	defer making.Unlock()
 	return withConn(func(c *nftables.Conn) error {
 		c.AddTable(rs.table)
 		for _, s := range rs.sets {

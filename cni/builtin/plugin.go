@@ -50,6 +50,7 @@ var plugins = map[string]Plugin{
 	"host-local": hostLocal,
 	"portmap":    portmap,
 	"loopback":   loopback,
+	"bandwidth":  bandwidth,
 }
 
 // Lookup finds a plugin by its CNI type.

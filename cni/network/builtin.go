@@ -10,7 +10,7 @@ import (
 )
 
 // builtinNetwork is the network that needs no file: a bridge with a subnet of
-// each family, masqueraded, and host ports.
+// each family, masqueraded, with host ports and limits of bandwidth.
 func builtinNetwork(o Options) (*libcni.NetworkConfigList, error) {
 	type object = map[string]any
 	var ranges [][]object
@@ -36,6 +36,9 @@ func builtinNetwork(o Options) (*libcni.NetworkConfigList, error) {
 		}, {
 			"type":         "portmap",
 			"capabilities": object{"portMappings": true},
+		}, {
+			"type":         "bandwidth",
+			"capabilities": object{"bandwidth": true},
 		}},
 	})
 	if err != nil {

@@ -58,6 +58,7 @@ func TestBuiltinNetwork(t *testing.T) {
 	}
 	a, b := pod(t, "a"), pod(t, "b")
 	b.PortMappings = []PortMapping{{HostPort: 18080, ContainerPort: 80, Protocol: "TCP"}, {ContainerPort: 81, Protocol: "TCP"}}
+	a.Annotations = map[string]string{"kubernetes.io/ingress-bandwidth": "100M", "kubernetes.io/egress-bandwidth": "100M"}
 	resA, err := m.Setup(t.Context(), a)
 	if err != nil {
 		t.Fatal(err)

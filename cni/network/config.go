@@ -97,11 +97,13 @@ func parseConf(b []byte) (*libcni.NetworkConfigList, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w (a list has to be named .conflist): %w", err, errdefs.ErrInvalidArgument)
 	}
-	list, err := libcni.ConfListFromConf(conf)
+	list, err := json.Marshal(map[string]any{
+		"name": conf.Network.Name, "cniVersion": conf.Network.CNIVersion, "plugins": []json.RawMessage{b},
+	})
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+		return nil, err
 	}
-	return list, validate(list)
+	return parseConfList(list, "")
 }
 
 // parseConfList reads a list of plugins; dir is where the specification lets it

@@ -17,6 +17,7 @@ type Manager struct {
 	exec *dispatcher
 	cni  *libcni.CNIConfig
 
+	life context.Context // ends with Close: plugins that are asked for STATUS
 	stop context.CancelFunc
 	done sync.WaitGroup
 
@@ -40,19 +41,18 @@ func New(o Options) (*Manager, error) {
 	}
 	d := &dispatcher{binDirs: o.BinDirs, log: o.Logger}
 	m := &Manager{opts: o, exec: d, cni: libcni.NewCNIConfigWithCacheDir(o.BinDirs, o.CacheDir, d)}
-	ctx, stop := context.WithCancel(context.Background())
-	m.stop = stop
+	m.life, m.stop = context.WithCancel(context.Background())
 	if o.BuiltinNetwork {
 		list, err := builtinNetwork(o)
 		if err != nil {
-			stop()
+			m.stop()
 			return nil, fmt.Errorf("network: %w", err)
 		}
 		m.publish(loaded{networks: []*libcni.NetworkConfigList{list}})
 		return m, nil
 	}
 	m.reload()
-	m.done.Go(func() { m.watch(ctx) })
+	m.done.Go(func() { m.watch(m.life) })
 	return m, nil
 }
 

@@ -84,18 +84,18 @@ func (m *Manager) ask() {
 		return
 	}
 	m.check.running = true
-	go func() {
+	m.done.Go(func() {
 		err := m.askNetworks(nets)
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		if len(m.conf.networks) > 0 && m.conf.networks[0] == nets[0] {
 			m.check = health{err: err, at: time.Now()}
 		}
-	}()
+	})
 }
 
 func (m *Manager) askNetworks(nets []*libcni.NetworkConfigList) error {
-	ctx, cancel := context.WithTimeout(context.Background(), statusTimeout)
+	ctx, cancel := context.WithTimeout(m.life, statusTimeout)
 	defer cancel()
 	for _, n := range nets {
 		if err := m.cni.GetStatusNetworkList(ctx, n); err != nil {
