@@ -87,6 +87,7 @@ func (s *Service) ExecSync(ctx context.Context, id string, command []string, tim
 		return nil, fmt.Errorf("wait for the command: %w", err)
 	}
 	if exit.TimedOut {
+		s.killExec(ctx, c, cg) // the monitor has; this waits until they are gone
 		return nil, fmt.Errorf("command timed out after %s: %w", timeout, context.DeadlineExceeded)
 	}
 	printed := out.drain(s.Drain)
