@@ -99,7 +99,7 @@ func ownStreams(uid uint32) {
 
 // capabilityHeader and capabilityData are those of capset(2).
 type (
-	capabilityHeader struct{ version, pid uint32 }
+	capabilityHeader struct{ version, _ uint32 } // and a pid: 0, this thread
 	capabilityData   struct{ effective, permitted, inheritable uint32 }
 )
 

@@ -99,7 +99,7 @@ func attach(tree, target int) error {
 }
 
 // attributes is struct mount_attr.
-type attributes struct{ set, clear, propagation, userns uint64 }
+type attributes struct{ set, clear, propagation, _ uint64 } // and a user namespace
 
 func change(tree int, changes []plan.Change) error {
 	for _, ch := range changes {

@@ -3,7 +3,7 @@ package main
 import "syscall"
 
 // how is struct open_how of openat2(2).
-type how struct{ flags, mode, resolve uint64 }
+type how struct{ flags, _, resolve uint64 } // and a mode for new files
 
 func openat2(dir int, path string, flags int, resolve uint64) (int, error) {
 	h := &how{flags: uint64(flags | syscall.O_CLOEXEC), resolve: resolve}

@@ -75,11 +75,11 @@ func (c *compilation) bind(source, target string, o options, inProc bool) error 
 	if !filepath.IsAbs(source) {
 		return invalid("source", "is not an absolute path")
 	}
-	for _, word := range o.data {
-		if superblockOptions[word] {
-			return invalid("option "+word, "is of a file system, and this is a bind mount")
+	if len(o.data) > 0 {
+		if superblockOptions[o.data[0]] {
+			return invalid("option "+o.data[0], "is of a file system, and this is a bind mount")
 		}
-		return invalid("option "+word, "is not known for a bind mount")
+		return invalid("option "+o.data[0], "is not known for a bind mount")
 	}
 	c.add(&plan.Bind{
 		Source: filepath.Clean(source), Target: target, Recursive: o.recursive, Changes: o.changes(true), InProc: inProc,
