@@ -95,12 +95,9 @@ func tell(b []byte) error {
 }
 
 func report(step string, err error) {
-	f := plan.Failure{Step: step}
-	switch err := err.(type) {
-	case syscall.Errno:
-		f.Errno = uint32(err)
-	case explained:
-		f.Errno, f.Detail = uint32(err.errno), err.why
+	f := plan.Failure{Step: step, Errno: uint32(errnoOf(err))}
+	if err, ok := err.(explained); ok {
+		f.Detail = err.why
 	}
 	_ = tell(f.Append(nil))
 }
@@ -112,6 +109,17 @@ type explained struct {
 }
 
 func (e explained) Error() string { return e.why }
+
+// errnoOf is the errno of an error, explained or not; 0 of none.
+func errnoOf(err error) syscall.Errno {
+	switch err := err.(type) {
+	case syscall.Errno:
+		return err
+	case explained:
+		return err.errno
+	}
+	return 0
+}
 
 // explain puts words in front of the errno's own.
 func explain(err error, words string) error {

@@ -13,7 +13,7 @@ const maxSetting = 255
 // one; before that in one string, which has to fit into a page.
 func (c *container) rootOverlay(s *plan.RootOverlay) error {
 	tree, err := overlayByLayers(s)
-	if err == syscall.EINVAL {
+	if errnoOf(err) == syscall.EINVAL {
 		return c.overlayByString(s)
 	}
 	if err != nil {
@@ -23,7 +23,8 @@ func (c *container) rootOverlay(s *plan.RootOverlay) error {
 }
 
 // overlayByLayers says EINVAL when the kernel or fsconfig cannot take the layers
-// like this.
+// like this. Kernels before 6.8 take every key and say so only when the file
+// system is created.
 func overlayByLayers(s *plan.RootOverlay) (int, error) {
 	fs, err := call(sysFsopen, str("overlay"), fsopenCloexec)
 	if err != nil {
