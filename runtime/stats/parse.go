@@ -2,6 +2,8 @@ package stats
 
 import (
 	"bytes"
+	"cmp"
+	"slices"
 	"strconv"
 )
 
@@ -27,10 +29,16 @@ func flat(b []byte, f func(key []byte, n uint64)) {
 }
 
 // ioStat reads io.stat: "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=…".
-func ioStat(b []byte) IO {
-	var io IO
+func ioStat(b []byte) []Device {
+	var all []Device
 	for line := range bytes.Lines(b) {
-		for field := range bytes.FieldsSeq(line) {
+		name, rest, _ := bytes.Cut(bytes.TrimSpace(line), []byte{' '})
+		id, ok := deviceID(name)
+		if !ok || len(rest) == 0 {
+			continue
+		}
+		d := Device{Major: id[0], Minor: id[1]}
+		for field := range bytes.FieldsSeq(rest) {
 			key, value, _ := bytes.Cut(field, []byte{'='})
 			n, ok := number(value)
 			if !ok {
@@ -38,38 +46,61 @@ func ioStat(b []byte) IO {
 			}
 			switch string(key) {
 			case "rbytes":
-				io.ReadBytes += n
+				d.ReadBytes = n
 			case "wbytes":
-				io.WriteBytes += n
+				d.WriteBytes = n
+			case "dbytes":
+				d.DiscardBytes = n
 			case "rios":
-				io.Reads += n
+				d.Reads = n
 			case "wios":
-				io.Writes += n
+				d.Writes = n
 			}
 		}
+		all = append(all, d)
 	}
-	return io
+	return all
 }
 
-// blkio adds up the "8:0 Read 123" lines of a v1 file.
-func blkio(b []byte) (read, write uint64) {
+// blkio calls f with each "8:0 Read 123" line of a v1 file.
+func blkio(b []byte, devices map[[2]uint64]*Device, f func(d *Device, operation string, n uint64)) {
 	for line := range bytes.Lines(b) {
-		f := bytes.Fields(line)
-		if len(f) != 3 {
+		fields := bytes.Fields(line)
+		if len(fields) != 3 {
 			continue // the total
 		}
-		n, ok := number(f[2])
+		id, ok := deviceID(fields[0])
 		if !ok {
 			continue
 		}
-		switch string(f[1]) {
-		case "Read":
-			read += n
-		case "Write":
-			write += n
+		n, ok := number(fields[2])
+		if !ok {
+			continue
 		}
+		if devices[id] == nil {
+			devices[id] = &Device{Major: id[0], Minor: id[1]}
+		}
+		f(devices[id], string(fields[1]), n)
 	}
-	return read, write
+}
+
+// deviceID reads "8:0".
+func deviceID(b []byte) (id [2]uint64, ok bool) {
+	major, minor, _ := bytes.Cut(b, []byte{':'})
+	first, ok1 := number(major)
+	second, ok2 := number(minor)
+	return [2]uint64{first, second}, ok1 && ok2
+}
+
+func sorted(devices map[[2]uint64]*Device) []Device {
+	all := make([]Device, 0, len(devices))
+	for _, d := range devices {
+		all = append(all, *d)
+	}
+	slices.SortFunc(all, func(a, b Device) int {
+		return cmp.Or(cmp.Compare(a.Major, b.Major), cmp.Compare(a.Minor, b.Minor))
+	})
+	return all
 }
 
 // pressure reads "some avg10=0.00 avg60=0.00 avg300=0.00 total=0" and "full …".

@@ -2,23 +2,22 @@ package stats
 
 import "time"
 
-// Sample is what a container has used so far, and uses now.
+// Sample is what a cgroup has used so far, and uses now.
 type Sample struct {
 	At     time.Time // with Go's monotonic clock
 	CPU    *CPU
 	Memory *Memory
-	IO     *IO
 	Tasks  *uint64 // threads, which is what the kernel's limit of "pids" counts
 
-	// Pressure is there on a cgroup2 with PSI.
+	// Pressure is there on a host that has a cgroup2 with PSI.
 	CPUPressure, MemoryPressure, IOPressure *Pressure
+
+	Detail *Detail // of ReadAll only
 }
 
-// CPU counts since the cgroup was made; times in nanoseconds.
+// CPU is the time used since the cgroup was made, in nanoseconds.
 type CPU struct {
-	Usage, User, System uint64
-
-	Periods, ThrottledPeriods, ThrottledTime uint64 // of a quota
+	Usage uint64
 }
 
 // Memory is in bytes.
@@ -26,15 +25,42 @@ type Memory struct {
 	Usage      uint64 // page cache included
 	WorkingSet uint64 // Usage without the page cache that goes first: what eviction looks at
 	RSS        uint64 // anonymous memory, without mapped files
+	Cache      uint64
+	MappedFile uint64
 	Limit      uint64 // 0 is none
 	Swap       *uint64
+	Kernel     *uint64 // v2; on v1 in ReadAll only
 
 	PageFaults, MajorPageFaults uint64
 }
 
-// IO counts since the cgroup was made, over all block devices.
-type IO struct {
-	ReadBytes, WriteBytes, Reads, Writes uint64
+// Detail is what monitoring wants to know besides, since the cgroup was made.
+type Detail struct {
+	User, System *uint64 // nanoseconds
+
+	Periods, ThrottledPeriods, ThrottledTime *uint64 // of a CPU quota; nanoseconds
+
+	MaxUsage  *uint64 // the largest Memory.Usage ever
+	FailCount *uint64 // how often memory has hit its limit
+	OOMKills  *uint64
+
+	MaxTasks  *uint64 // 0 is no limit
+	Devices   []Device
+	HugePages []HugePages
+}
+
+// Device is the use of one block device.
+type Device struct {
+	Major, Minor uint64
+
+	ReadBytes, WriteBytes, DiscardBytes, Reads, Writes uint64
+}
+
+// HugePages is the use of huge pages of one size.
+type HugePages struct {
+	Size  string // "2MB"
+	Usage uint64 // bytes
+	Max   *uint64
 }
 
 // Pressure is the kernel's pressure stall information.

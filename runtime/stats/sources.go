@@ -8,18 +8,15 @@ type source struct {
 	read       func(*Reader, *Sample, []byte) error
 }
 
-// sources has one entry for each thing and each kind of hierarchy.
+// sources is what every Sample has; their files are kept open.
 var sources = []source{
-	{"", true, []string{"cpu.pressure", "memory.pressure", "io.pressure"}, readPressure},
+	{"", true, pressureFiles, readPressure},
 	{"cpu", true, []string{"cpu.stat"}, readCPU2},
-	{"cpuacct", false, []string{"cpuacct.usage", "cpuacct.usage_user", "cpuacct.usage_sys"}, readCPUAcct},
-	{"cpu", false, []string{"cpu.stat"}, readThrottling1},
+	{"cpuacct", false, []string{"cpuacct.usage"}, readCPUAcct},
 	{"memory", true, []string{"memory.current", "memory.stat", "memory.max", "memory.swap.current"}, readMemory2},
 	{"memory", false, []string{"memory.usage_in_bytes", "memory.stat", "memory.limit_in_bytes", "memory.memsw.usage_in_bytes"}, readMemory1},
 	{"pids", true, []string{"pids.current"}, readTasks},
 	{"pids", false, []string{"pids.current"}, readTasks},
-	{"io", true, []string{"io.stat"}, readIO2},
-	{"blkio", false, []string{"blkio.throttle.io_service_bytes_recursive", "blkio.throttle.io_serviced_recursive"}, readIO1},
 }
 
 func readCPU2(r *Reader, s *Sample, buf []byte) error {
@@ -29,19 +26,8 @@ func readCPU2(r *Reader, s *Sample, buf []byte) error {
 	}
 	s.CPU = &CPU{}
 	flat(b, func(key []byte, n uint64) {
-		switch string(key) {
-		case "usage_usec":
+		if string(key) == "usage_usec" {
 			s.CPU.Usage = n * 1000
-		case "user_usec":
-			s.CPU.User = n * 1000
-		case "system_usec":
-			s.CPU.System = n * 1000
-		case "throttled_usec":
-			s.CPU.ThrottledTime = n * 1000
-		case "nr_periods":
-			s.CPU.Periods = n
-		case "nr_throttled":
-			s.CPU.ThrottledPeriods = n
 		}
 	})
 	return nil
@@ -49,51 +35,28 @@ func readCPU2(r *Reader, s *Sample, buf []byte) error {
 
 func readCPUAcct(r *Reader, s *Sample, buf []byte) error {
 	usage, ok, err := r.number("cpuacct.usage", buf)
-	if !ok || err != nil {
-		return err
+	if ok {
+		s.CPU = &CPU{Usage: usage}
 	}
-	s.CPU = &CPU{Usage: usage}
-	if s.CPU.User, _, err = r.number("cpuacct.usage_user", buf); err != nil {
-		return err
-	}
-	s.CPU.System, _, err = r.number("cpuacct.usage_sys", buf)
 	return err
-}
-
-// readThrottling1 comes after readCPUAcct: without the usage, no CPU.
-func readThrottling1(r *Reader, s *Sample, buf []byte) error {
-	b, ok, err := r.bytes("cpu.stat", buf)
-	if !ok || err != nil || s.CPU == nil {
-		return err
-	}
-	flat(b, func(key []byte, n uint64) {
-		switch string(key) {
-		case "throttled_time":
-			s.CPU.ThrottledTime = n
-		case "nr_periods":
-			s.CPU.Periods = n
-		case "nr_throttled":
-			s.CPU.ThrottledPeriods = n
-		}
-	})
-	return nil
 }
 
 // memoryNames are what v1 and v2 call the same things.
 type memoryNames struct {
-	usage, limit, swap                   string // files
-	rss, inactiveFile, fault, majorFault string // in memory.stat
-	swapCountsMemory                     bool   // v1's swap file has both
+	usage, limit, swap                                string // files
+	rss, cache, mapped, inactiveFile, fault, majFault string // in memory.stat
+	swapCountsMemory                                  bool   // v1's swap file has both
 }
 
 var (
 	memory2 = memoryNames{
 		usage: "memory.current", limit: "memory.max", swap: "memory.swap.current",
-		rss: "anon", inactiveFile: "inactive_file", fault: "pgfault", majorFault: "pgmajfault",
+		rss: "anon", cache: "file", mapped: "file_mapped", inactiveFile: "inactive_file", fault: "pgfault", majFault: "pgmajfault",
 	}
 	memory1 = memoryNames{
 		usage: "memory.usage_in_bytes", limit: "memory.limit_in_bytes", swap: "memory.memsw.usage_in_bytes", swapCountsMemory: true,
-		rss: "total_rss", inactiveFile: "total_inactive_file", fault: "total_pgfault", majorFault: "total_pgmajfault",
+		rss: "total_rss", cache: "total_cache", mapped: "total_mapped_file", inactiveFile: "total_inactive_file",
+		fault: "total_pgfault", majFault: "total_pgmajfault",
 	}
 )
 
@@ -123,22 +86,41 @@ func readMemory(r *Reader, s *Sample, buf []byte, names *memoryNames) error {
 	if err != nil {
 		return err
 	}
-	var inactive uint64
-	flat(b, func(key []byte, n uint64) {
+	m.parse(b, names)
+	s.Memory = m
+	return nil
+}
+
+func (m *Memory) parse(stat []byte, names *memoryNames) {
+	var inactive, kernel, parts uint64
+	whole := false
+	flat(stat, func(key []byte, n uint64) {
 		switch string(key) {
 		case names.rss:
 			m.RSS = n
+		case names.cache:
+			m.Cache = n
+		case names.mapped:
+			m.MappedFile = n
 		case names.inactiveFile:
 			inactive = n
 		case names.fault:
 			m.PageFaults = n
-		case names.majorFault:
+		case names.majFault:
 			m.MajorPageFaults = n
+		case "kernel": // 5.18
+			kernel, whole = n, true
+		case "kernel_stack", "pagetables", "percpu", "sock", "slab":
+			parts += n
 		}
 	})
-	m.WorkingSet = usage - min(inactive, usage) // both move: never below 0
-	s.Memory = m
-	return nil
+	if !whole {
+		kernel = parts
+	}
+	if kernel > 0 {
+		m.Kernel = &kernel
+	}
+	m.WorkingSet = m.Usage - min(inactive, m.Usage) // both move: never below 0
 }
 
 func readTasks(r *Reader, s *Sample, buf []byte) error {
@@ -149,33 +131,11 @@ func readTasks(r *Reader, s *Sample, buf []byte) error {
 	return err
 }
 
-func readIO2(r *Reader, s *Sample, buf []byte) error {
-	b, ok, err := r.bytes("io.stat", buf)
-	if ok {
-		io := ioStat(b)
-		s.IO = &io
-	}
-	return err
-}
-
-func readIO1(r *Reader, s *Sample, buf []byte) error {
-	b, ok, err := r.bytes("blkio.throttle.io_service_bytes_recursive", buf)
-	if !ok || err != nil {
-		return err
-	}
-	s.IO = &IO{}
-	s.IO.ReadBytes, s.IO.WriteBytes = blkio(b)
-	if b, _, err = r.bytes("blkio.throttle.io_serviced_recursive", buf); err == nil {
-		s.IO.Reads, s.IO.Writes = blkio(b)
-	}
-	return err
-}
+var pressureFiles = []string{"cpu.pressure", "memory.pressure", "io.pressure"}
 
 func readPressure(r *Reader, s *Sample, buf []byte) error {
-	for name, p := range map[string]**Pressure{
-		"cpu.pressure": &s.CPUPressure, "memory.pressure": &s.MemoryPressure, "io.pressure": &s.IOPressure,
-	} {
-		b, ok, err := r.bytes(name, buf)
+	for i, p := range []**Pressure{&s.CPUPressure, &s.MemoryPressure, &s.IOPressure} {
+		b, ok, err := r.bytes(pressureFiles[i], buf)
 		if err != nil {
 			return err
 		}

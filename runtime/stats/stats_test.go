@@ -17,8 +17,6 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-func ptr[T any](v T) *T { return &v }
-
 // fake is a directory with the files of a kernel that need not be this one.
 func fake(t testing.TB, files map[string]string) string {
 	t.Helper()
@@ -31,29 +29,45 @@ func fake(t testing.TB, files map[string]string) string {
 	return dir
 }
 
+// u is a number that may be missing.
+func u(n uint64) *uint64 { return &n }
+
 func TestReadV2(t *testing.T) {
 	dir := fake(t, map[string]string{
 		"cpu.stat":            "usage_usec 123\nuser_usec 100\nsystem_usec 23\nnice_usec 0\nnr_periods 5\nnr_throttled 2\nthrottled_usec 7\n",
 		"memory.current":      "10485760\n",
-		"memory.stat":         "anon 4096\nfile 8192\ninactive_file 1048576\nslab_reclaimable 1\npgfault 55\npgmajfault 3\n",
+		"memory.stat":         "anon 4096\nfile 8192\nfile_mapped 12\nkernel 99\nslab 5\ninactive_file 1048576\npgfault 55\npgmajfault 3\n",
 		"memory.max":          "max\n",
 		"memory.swap.current": "77\n",
+		"memory.peak":         "20971520\n",
+		"memory.events":       "low 0\nhigh 0\nmax 6\noom 2\noom_kill 1\n",
 		"pids.current":        "4\n",
+		"pids.max":            "max\n",
 		"io.stat":             "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6\n8:16 rbytes=10 wbytes=20 rios=30 wios=40\n253:0 \n",
 		"cpu.pressure":        "some avg10=1.50 avg60=0.25 avg300=0.05 total=9\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=2\n",
 	})
-	s := sample(t, func(string) (string, bool) { return dir, true })
+	got := sample(t, func(string) (string, bool) { return dir, true })
 	want := Sample{
-		CPU:    &CPU{Usage: 123000, User: 100000, System: 23000, Periods: 5, ThrottledPeriods: 2, ThrottledTime: 7000},
-		Memory: &Memory{Usage: 10 << 20, WorkingSet: 9 << 20, RSS: 4096, Swap: ptr(uint64(77)), PageFaults: 55, MajorPageFaults: 3},
-		IO:     &IO{ReadBytes: 11, WriteBytes: 22, Reads: 33, Writes: 44},
-		Tasks:  ptr(uint64(4)),
+		CPU: &CPU{Usage: 123000},
+		Memory: &Memory{
+			Usage: 10 << 20, WorkingSet: 9 << 20, RSS: 4096, Cache: 8192, MappedFile: 12, Swap: u(77), Kernel: u(99),
+			PageFaults: 55, MajorPageFaults: 3,
+		},
+		Tasks: u(4),
 		CPUPressure: &Pressure{
 			Some: Stall{Avg10: 1.5, Avg60: 0.25, Avg300: 0.05, Total: 9000},
 			Full: Stall{Total: 2000},
 		},
+		Detail: &Detail{
+			User: u(100000), System: u(23000), Periods: u(5), ThrottledPeriods: u(2), ThrottledTime: u(7000),
+			MaxUsage: u(20 << 20), FailCount: u(6), OOMKills: u(1), MaxTasks: u(0),
+			Devices: []Device{
+				{Major: 8, ReadBytes: 1, WriteBytes: 2, DiscardBytes: 5, Reads: 3, Writes: 4},
+				{Major: 8, Minor: 16, ReadBytes: 10, WriteBytes: 20, Reads: 30, Writes: 40},
+			},
+		},
 	}
-	if d := cmp.Diff(want, s, cmpopts.IgnoreFields(Sample{}, "At")); d != "" {
+	if d := cmp.Diff(want, got, cmpopts.IgnoreFields(Sample{}, "At")); d != "" {
 		t.Error(d)
 	}
 }
@@ -63,27 +77,50 @@ func TestReadV1(t *testing.T) {
 		"cpuacct.usage": "123\n", "cpuacct.usage_user": "100\n", "cpuacct.usage_sys": "23\n",
 		"cpu.stat":                                  "nr_periods 5\nnr_throttled 2\nthrottled_time 7\n",
 		"memory.usage_in_bytes":                     "4096\n",
+		"memory.max_usage_in_bytes":                 "8192\n",
+		"memory.failcnt":                            "6\n",
+		"memory.kmem.usage_in_bytes":                "99\n",
+		"memory.oom_control":                        "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
 		"memory.memsw.usage_in_bytes":               "5000\n",
 		"memory.limit_in_bytes":                     "9223372036854771712\n",
-		"memory.stat":                               "rss 1\ninactive_file 1\ntotal_rss 2048\ntotal_inactive_file 8192\ntotal_pgfault 55\ntotal_pgmajfault 3\n",
+		"memory.stat":                               "rss 1\ninactive_file 1\ntotal_cache 3\ntotal_rss 2048\ntotal_mapped_file 12\ntotal_inactive_file 8192\ntotal_pgfault 55\ntotal_pgmajfault 3\n",
 		"pids.current":                              "4\n",
-		"blkio.throttle.io_service_bytes_recursive": "8:0 Read 1\n8:0 Write 2\n8:0 Sync 3\n8:0 Total 3\n8:16 Read 10\n8:16 Write 20\nTotal 33\n",
-		"blkio.throttle.io_serviced_recursive":      "Total 0\n",
+		"pids.max":                                  "9\n",
+		"blkio.throttle.io_service_bytes_recursive": "8:0 Read 1\n8:0 Write 2\n8:0 Sync 3\n8:0 Discard 5\n8:0 Total 3\n8:16 Read 10\n8:16 Write 20\nTotal 33\n",
+		"blkio.throttle.io_serviced_recursive":      "8:0 Read 3\nTotal 3\n",
 	})
-	s := sample(t, func(c string) (string, bool) {
+	got := sample(t, func(c string) (string, bool) {
 		if c == "" {
 			return "", false
 		}
 		return dir, false
 	})
 	want := Sample{
-		CPU:    &CPU{Usage: 123, User: 100, System: 23, Periods: 5, ThrottledPeriods: 2, ThrottledTime: 7},
-		Memory: &Memory{Usage: 4096, WorkingSet: 0, RSS: 2048, Swap: ptr(uint64(904)), PageFaults: 55, MajorPageFaults: 3},
-		IO:     &IO{ReadBytes: 11, WriteBytes: 22},
-		Tasks:  ptr(uint64(4)),
+		CPU:    &CPU{Usage: 123},
+		Memory: &Memory{Usage: 4096, RSS: 2048, Cache: 3, MappedFile: 12, Swap: u(904), Kernel: u(99), PageFaults: 55, MajorPageFaults: 3},
+		Tasks:  u(4),
+		Detail: &Detail{
+			User: u(100), System: u(23), Periods: u(5), ThrottledPeriods: u(2), ThrottledTime: u(7),
+			MaxUsage: u(8192), FailCount: u(6), OOMKills: u(1), MaxTasks: u(9),
+			Devices: []Device{
+				{Major: 8, ReadBytes: 1, WriteBytes: 2, DiscardBytes: 5, Reads: 3},
+				{Major: 8, Minor: 16, ReadBytes: 10, WriteBytes: 20},
+			},
+		},
 	}
-	if d := cmp.Diff(want, s, cmpopts.IgnoreFields(Sample{}, "At")); d != "" {
+	if d := cmp.Diff(want, got, cmpopts.IgnoreFields(Sample{}, "At")); d != "" {
 		t.Error(d)
+	}
+}
+
+// Before 5.18 the kernel does not add its own memory up.
+func TestKernelMemoryInParts(t *testing.T) {
+	dir := fake(t, map[string]string{
+		"memory.current": "1\n",
+		"memory.stat":    "anon 0\nkernel_stack 1\npagetables 2\npercpu 4\nsock 8\nslab_reclaimable 5\nslab 16\n",
+	})
+	if s := sample(t, func(string) (string, bool) { return dir, true }); s.Memory.Kernel == nil || *s.Memory.Kernel != 31 {
+		t.Errorf("%+v", s.Memory)
 	}
 }
 
@@ -94,7 +131,7 @@ func sample(t testing.TB, find Finder) Sample {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	s, err := r.Read()
+	s, err := r.ReadAll()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +141,7 @@ func sample(t testing.TB, find Finder) Sample {
 func TestWhatTheHostCannotSayIsNil(t *testing.T) {
 	dir := fake(t, map[string]string{"pids.current": "4\n"})
 	s := sample(t, func(c string) (string, bool) { return dir, true })
-	if d := cmp.Diff(Sample{Tasks: ptr(uint64(4))}, s, cmpopts.IgnoreFields(Sample{}, "At")); d != "" {
+	if d := cmp.Diff(Sample{Tasks: u(4), Detail: &Detail{}}, s, cmpopts.IgnoreFields(Sample{}, "At")); d != "" {
 		t.Error(d)
 	}
 	for name, find := range map[string]Finder{
@@ -123,9 +160,9 @@ func TestLongFilesAreReadWhole(t *testing.T) {
 	for i := range 1000 {
 		fmt.Fprintf(&b, "%d:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0\n", i)
 	}
-	dir := fake(t, map[string]string{"io.stat": b.String()})
-	if s := sample(t, func(string) (string, bool) { return dir, true }); s.IO.WriteBytes != 2000 {
-		t.Errorf("%+v", s.IO)
+	dir := fake(t, map[string]string{"io.stat": b.String(), "pids.current": "1\n"})
+	if s := sample(t, func(string) (string, bool) { return dir, true }); len(s.Detail.Devices) != 1000 {
+		t.Errorf("%d devices", len(s.Detail.Devices))
 	}
 }
 
@@ -256,11 +293,13 @@ func FuzzParsers(f *testing.F) {
 	f.Add([]byte("anon 1\nfile 2\n"))
 	f.Add([]byte("8:0 rbytes=1 wbytes=2\n"))
 	f.Add([]byte("8:0 Read 1\nTotal 1\n"))
+	f.Add([]byte("Inter-| Receive\n face |bytes\n  eth0: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n"))
 	f.Add([]byte("some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		flat(b, func([]byte, uint64) {})
 		ioStat(b)
-		blkio(b)
+		blkio(b, map[[2]uint64]*Device{}, func(*Device, string, uint64) {})
+		interfaces(b)
 		if pressure(b) == nil {
 			t.Error("no pressure")
 		}
@@ -275,6 +314,19 @@ func BenchmarkRead(b *testing.B) {
 	defer r.Close()
 	for b.Loop() {
 		if _, err := r.Read(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkReadAll(b *testing.B) {
+	r, err := Open(real(b))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer r.Close()
+	for b.Loop() {
+		if _, err := r.ReadAll(); err != nil {
 			b.Fatal(err)
 		}
 	}
