@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -15,11 +16,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-cri/berth/linux"
+	"github.com/berth-cri/berth/runtime/oci/embedded/plan"
 )
 
 var (
 	launcher *Launcher
 	imageDir string // one layer: a static busybox
+
+	homeNamespaces = map[string]string{} // of this process, before the first start
 )
 
 func TestMain(m *testing.M) {
@@ -33,6 +37,13 @@ func testMain(m *testing.M) int {
 	if os.Getuid() != 0 {
 		println("these tests make containers: they need root")
 		return 0
+	}
+	for _, kind := range []string{"mnt", "net", "ipc", "uts", "cgroup", "pid", "pid_for_children"} {
+		link, err := os.Readlink("/proc/self/ns/" + kind)
+		if err != nil {
+			panic(err)
+		}
+		homeNamespaces[kind] = link
 	}
 	dir, err := os.MkdirTemp("", "berth-embedded-")
 	if err != nil {
@@ -191,6 +202,10 @@ func try(t testing.TB, p Prepared, err error, set ...func(*Start)) (result, erro
 
 func wait(t testing.TB, p *Process) (ws unix.WaitStatus) {
 	t.Helper()
+	if dead, err := linux.PidfdDead(p.Pidfd, 20*time.Second); err != nil || !dead {
+		t.Errorf("the process does not end: %v", err)
+		linux.PidfdSignal(p.Pidfd, unix.SIGKILL)
+	}
 	if _, err := unix.Wait4(p.Pid, &ws, 0, nil); err != nil {
 		t.Fatalf("wait: %v", err)
 	}
@@ -254,4 +269,53 @@ func eventually(t testing.TB, f func() error) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatal(err)
+}
+
+func replaceOutside(content, outside string) string {
+	return strings.ReplaceAll(content, "OUTSIDE", outside)
+}
+
+func fullMatch(expression, text string) bool {
+	return regexp.MustCompile("^(?:" + expression + ")$").MatchString(text)
+}
+
+// exchange swaps two names in one step.
+func exchange(a, b string) {
+	unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
+}
+
+// freshUpper is the same overlay with another upper: a volatile one cannot be
+// mounted twice.
+func freshUpper(t testing.TB, o Overlay) Overlay {
+	t.Helper()
+	dir, err := os.MkdirTemp(filepath.Dir(o.Upper), "upper")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Upper, o.Work = filepath.Join(dir, "upper"), filepath.Join(dir, "work")
+	for _, d := range []string{o.Upper, o.Work} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return o
+}
+
+// withUpper is the plan of a container with another upper.
+func withUpper(t testing.TB, p Prepared, o Overlay) []byte {
+	t.Helper()
+	steps, err := plan.Decode(p.Plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range steps {
+		if root, ok := s.(*plan.RootOverlay); ok {
+			root.Upper, root.Work = o.Upper, o.Work
+		}
+	}
+	b, err := plan.Encode(steps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
