@@ -14,6 +14,9 @@ import (
 // only come and go as set elements; the rules stay as they are, whatever the
 // number of pods. Sets are numbered here: the library would do it in a global
 // without a lock.
+//
+// Chains are written only with their table, so whoever changes a rule gives the
+// table another name: a node that is upgraded keeps the old one until it reboots.
 type ruleset struct {
 	table *nftables.Table
 	sets  []*nftables.Set
