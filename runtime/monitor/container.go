@@ -36,6 +36,7 @@ type container struct {
 	signaled bool          // the graceful signal was sent
 	killAt   time.Time     // zero: no kill is planned
 	killer   *time.Timer
+	attached map[*attachment]struct{}
 }
 
 // stdio are the monitor's ends of a container's standard streams, and the

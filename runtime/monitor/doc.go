@@ -34,6 +34,15 @@
 // always has idle readers besides the monitor: the daemon's keepers, and the
 // descriptor store.
 //
+// # Attached clients
+//
+// What the log reads goes to attached clients too, each through a file without a
+// name of its own (attachment.go): writing there never waits for a reader, and
+// what was read is given back to the disk. So a slow client holds up neither the
+// container nor its log nor another client; one that lags 256 MiB behind is let
+// go with an error. When the monitor dies, attachments end with an error: a new
+// one would leave a gap that nobody sees.
+//
 // # The descriptor store
 //
 // "berth-monitor store" is a small process beside the monitor that reads

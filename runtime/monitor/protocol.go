@@ -42,6 +42,8 @@ const (
 	opTake       = "take"       // target → {} + pidfd [console]
 	opList       = "list"       // listRequest → listAnswer
 	opForget     = "forget"     // target → {}
+	opAttach     = "attach"     // AttachRequest + wake [stdout, stderr] → {}
+	opDetach     = "detach"     // target, of an attachment → {}
 	opCancel     = "cancel"     // cancelRequest, no answer: the start or exec answers with an error
 	opUpgrade    = "upgrade"    // upgradeRequest → the connection closes, or an error
 	eventExit    = "exit"       // Exit: to every client for a container, to the owner for an exec
@@ -55,6 +57,7 @@ const (
 	fileStderr  = "stderr"
 	filePidfd   = "pidfd"
 	fileConsole = "console"
+	fileWake    = "wake"
 )
 
 type hello struct {
@@ -137,6 +140,18 @@ type KillRequest struct {
 	ID     string        `json:"id"`
 	Signal int           `json:"signal,omitempty"`
 	After  time.Duration `json:"after"`
+}
+
+// AttachRequest asks for a copy of what a container prints from now on. Each
+// wanted stream is written into a file that came with the request, and a byte
+// into the pipe "wake" says that there is more. At the end, which may also be
+// that of the client's connection or that it lags too far behind, a wireError
+// follows (or null), and the pipe is closed.
+type AttachRequest struct {
+	ContainerID string `json:"containerID"`
+	ID          string `json:"id"`
+
+	wake, stdout, stderr *os.File
 }
 
 type listRequest struct {

@@ -26,12 +26,13 @@ type session struct {
 
 	sending sync.Mutex // one message at a time
 
-	mu      sync.Mutex // guards what follows
-	greeted bool
-	version int
-	cancels map[uint64]context.CancelFunc
-	tied    map[*execution]struct{} // die with the session
-	gone    bool
+	mu       sync.Mutex // guards what follows
+	greeted  bool
+	version  int
+	cancels  map[uint64]context.CancelFunc
+	tied     map[*execution]struct{} // die with the session
+	attached map[string]*attachment  // end with the session
+	gone     bool
 }
 
 // reply is the answer to a request. then runs after it was sent.
@@ -44,11 +45,12 @@ type reply struct {
 // ServeClient answers one connection, which it owns, until it ends.
 func (s *Server) ServeClient(sock *net.UnixConn) {
 	c := &session{
-		server:  s,
-		conn:    newConn(sock),
-		slots:   make(chan struct{}, maxRequests),
-		cancels: map[uint64]context.CancelFunc{},
-		tied:    map[*execution]struct{}{},
+		server:   s,
+		conn:     newConn(sock),
+		slots:    make(chan struct{}, maxRequests),
+		cancels:  map[uint64]context.CancelFunc{},
+		tied:     map[*execution]struct{}{},
+		attached: map[string]*attachment{},
 	}
 	c.events = newQueue(c.event)
 	s.mu.Lock()
@@ -64,11 +66,14 @@ func (s *Server) ServeClient(sock *net.UnixConn) {
 	c.events.close()
 	c.mu.Lock()
 	c.gone = true
-	orphans := c.tied
-	c.tied = nil
+	orphans, attached := c.tied, c.attached
+	c.tied, c.attached = nil, nil
 	c.mu.Unlock()
 	for e := range orphans {
 		go e.kill()
+	}
+	for _, a := range attached {
+		a.end(fmt.Errorf("the connection to the monitor has ended: %w", errdefs.ErrUnavailable))
 	}
 }
 
@@ -152,6 +157,14 @@ func (c *session) dispatch(ctx context.Context, e envelope, files map[string]*os
 			r.Plan, r.Stdin, r.Stdout, r.Stderr = files[filePlan], files[fileStdin], files[fileStdout], files[fileStderr]
 			return s.exec(ctx, c, r)
 		})
+	case opAttach:
+		return handle(e, func(r AttachRequest) (reply, error) {
+			r.wake, r.stdout, r.stderr = files[fileWake], files[fileStdout], files[fileStderr]
+			clear(files) // they are the attachment's
+			return reply{}, s.attachTo(c, r)
+		})
+	case opDetach:
+		return handle(e, func(t target) (reply, error) { s.detachFrom(c, t.ID); return reply{}, nil })
 	case opReopen:
 		return handle(e, func(t target) (reply, error) { return reply{}, s.reopen(t.ID) })
 	case opCloseStdin:

@@ -47,6 +47,7 @@ func (s *Server) watch(c *container) {
 	closeFiles(&c.stdin)
 	c.mu.Unlock()
 	s.broadcast(x)
+	c.detachAll()
 
 	<-c.drained
 	c.log.Close()

@@ -13,6 +13,7 @@
 //     dropped and counted, and the log says so as soon as it takes bytes again.
 //     A torn line is cut off.
 //   - After Reopen returns, nothing goes to the old file.
+//   - A tap hears each byte once, in order, from the moment on that it was added.
 //
 // # Log line
 //

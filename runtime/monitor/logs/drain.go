@@ -116,6 +116,7 @@ func (l *Log) read(s Stream, fd, n int) error {
 		return err
 	}
 	c.setState(s, state{st.start, st.end + got, 0})
+	l.tap(s, room[:got])
 	return fault.Hit("logs.counted")
 }
 

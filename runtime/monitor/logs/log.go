@@ -23,6 +23,7 @@ type Log struct {
 	failed error  // why the last write did not work
 	last   Status // after Close
 	grown  bool   // the carry holds more pages than it needs at rest
+	taps   []Tap
 }
 
 // Status is what became of the output.
