@@ -112,8 +112,8 @@ func (s *Service) makeNamespaces(_ context.Context, p *Pod) error {
 	}
 	cfg := p.Record().Config
 	name := cfg.GetHostname()
-	if name == "" {
-		name = hostname()
+	if name == "" || !slices.Contains(kinds, namespace.UTS) {
+		name = hostname() // the node's: what gethostname(2) says there
 	}
 	if err := p.change(func(r *Record) error { r.Hostname = name; return nil }); err != nil {
 		return err

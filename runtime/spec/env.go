@@ -12,7 +12,7 @@ const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 // environment lets the request override the image, and the image Berth.
 func environment(in *Input, s *specs.Spec) error {
 	hostname := in.Pod.Config.GetHostname()
-	if hostname == "" {
+	if hostname == "" || in.Pod.Namespaces[specs.UTSNamespace] == "" {
 		hostname = in.Node.Host.Hostname
 	}
 	env := variables{}
