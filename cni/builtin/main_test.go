@@ -97,7 +97,8 @@ func noLeaks(t testing.TB, leaseDirs ...string) {
 	before := hostObjects(t)
 	t.Cleanup(func() {
 		var left []string
-		for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		// The kernel has one worker for all namespaces of the machine that end.
+		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 			left = slices.DeleteFunc(hostObjects(t), func(o string) bool { return slices.Contains(before, o) || strings.HasPrefix(o, "bridge ") })
 			if len(left) == 0 {
 				break
