@@ -100,6 +100,16 @@ func (p *Pod) change(f func(*Record) error) error {
 	return nil
 }
 
+// note is change without the file: for a pod that is being created, whose record
+// is written with the last step and means nothing to a later daemon before it.
+func (p *Pod) note(f func(*Record)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r := *p.rec.Load()
+	f(&r)
+	p.rec.Store(&r)
+}
+
 // move is change for one event.
 func (p *Pod) move(e Event, more ...func(*Record)) error {
 	return p.change(func(r *Record) (err error) {

@@ -115,9 +115,7 @@ func (s *Service) makeNamespaces(_ context.Context, p *Pod) error {
 	if name == "" || !slices.Contains(kinds, namespace.UTS) {
 		name = hostname() // the node's: what gethostname(2) says there
 	}
-	if err := p.change(func(r *Record) error { r.Hostname = name; return nil }); err != nil {
-		return err
-	}
+	p.note(func(r *Record) { r.Hostname = name })
 	sysctls := s.sysctls(p, kinds)
 	for k := range cfg.GetLinux().GetSysctls() {
 		if err := namespace.CheckSysctl(k, kinds); err != nil {
@@ -165,10 +163,10 @@ func (s *Service) setUpNetwork(ctx context.Context, p *Pod) error {
 	if err != nil {
 		return err
 	}
-	return p.change(func(r *Record) error {
+	p.note(func(r *Record) {
 		for _, ip := range res.IPs {
 			r.IPs = append(r.IPs, ip.String())
 		}
-		return nil
 	})
+	return nil
 }
