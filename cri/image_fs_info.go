@@ -11,7 +11,7 @@ import (
 // ImageFsInfo. CRI: what images take, and what the writable layers of
 // containers take, each with a directory of its file system. Both are on one
 // here; the kubelet reads the first entry of each list.
-func (s *Server) ImageFsInfo(context.Context, *runtimeapi.ImageFsInfoRequest) (*runtimeapi.ImageFsInfoResponse, error) {
+func (s *Server) ImageFsInfo(ctx context.Context, _ *runtimeapi.ImageFsInfoRequest) (*runtimeapi.ImageFsInfoResponse, error) {
 	now := time.Now().UnixNano()
 	usage := func(mountpoint string, bytes, inodes uint64) []*runtimeapi.FilesystemUsage {
 		return []*runtimeapi.FilesystemUsage{{
@@ -22,7 +22,7 @@ func (s *Server) ImageFsInfo(context.Context, *runtimeapi.ImageFsInfoRequest) (*
 		}}
 	}
 	images := s.Images.FsUsage()
-	bytes, inodes, err := s.Containers.FsUsage()
+	bytes, inodes, err := s.Containers.FsUsage(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("usage of writable layers: %w", err)
 	}

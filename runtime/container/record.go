@@ -12,6 +12,7 @@ import (
 	"github.com/berth-cri/berth/atomicfile"
 	"github.com/berth-cri/berth/runtime/monitor"
 	"github.com/berth-cri/berth/runtime/oci/embedded"
+	"github.com/berth-cri/berth/runtime/stats"
 	"github.com/opencontainers/go-digest"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -80,6 +81,8 @@ type Container struct {
 	mu     sync.Mutex // serialises changes of the status, of its file and of live
 	status atomic.Pointer[Status]
 	live   *live // guarded by mu: descriptors of the running process, else nil
+
+	meter stats.Meter
 }
 
 // live are the descriptors that the daemon keeps so that a dead monitor can be
@@ -154,7 +157,10 @@ func (c *Container) hold(l *live) {
 	c.live = l
 }
 
-func (c *Container) release() { c.hold(nil) }
+func (c *Container) release() {
+	c.hold(nil)
+	c.meter.Close()
+}
 
 // use runs f with the descriptors; ErrClosed when the process has ended.
 func (c *Container) use(f func(*live) error) error {

@@ -36,7 +36,7 @@ type Rootfs interface {
 	Remove(id string) error
 	ResolveUser(layers []string, image string, sc *runtimeapi.LinuxContainerSecurityContext) (rootfs.User, error)
 	List() ([]string, error)
-	Usage(id string) (bytes, inodes uint64, err error)
+	Usage(ctx context.Context, id string) (rootfs.Usage, error)
 }
 
 // Monitor runs the processes.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-cri/berth/atomicfile"
 	"github.com/berth-cri/berth/linux/namespace"
+	"github.com/berth-cri/berth/runtime/stats"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -26,7 +27,8 @@ type Record struct {
 	Handler   string                       `json:"runtimeHandler"`
 	Config    *runtimeapi.PodSandboxConfig `json:"config"`
 	Hostname  string                       `json:"hostname"`
-	IPs       []string                     `json:"ips,omitempty"` // in the order of the CNI result
+	IPs       []string                     `json:"ips,omitempty"`       // in the order of the CNI result
+	Interface string                       `json:"interface,omitempty"` // that has them, in the pod
 	Reaper    *Reaper                      `json:"reaper,omitempty"`
 	// Released: everything but the record has been given back. Until then a
 	// stop is to be repeated.
@@ -41,6 +43,8 @@ type Pod struct {
 	mu    sync.Mutex // serialises changes of rec and of its file
 	rec   atomic.Pointer[Record]
 	pidfd *os.File // guarded by mu: of the reaper
+
+	meter stats.Meter // of the cgroup that the kubelet made for the pod
 }
 
 // Record returns the pod as it is now.

@@ -164,6 +164,7 @@ func (s *Service) setUpNetwork(ctx context.Context, p *Pod) error {
 		return err
 	}
 	p.note(func(r *Record) {
+		r.Interface = res.Interface
 		for _, ip := range res.IPs {
 			r.IPs = append(r.IPs, ip.String())
 		}

@@ -53,6 +53,7 @@ func (s *Service) stop(ctx context.Context, p *Pod, drain func(context.Context, 
 // the namespaces stay for as long as the network could not be taken down:
 // a plugin may need them.
 func (s *Service) release(ctx context.Context, p *Pod) error {
+	p.meter.Close()
 	p.at("network")
 	if err := fault.Hit("pod.stop.network"); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -135,16 +136,17 @@ func TestListAndFailures(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	s := openStore(t)
-	if _, _, err := s.Usage("none"); !errdefs.IsNotFound(err) {
+	ctx := t.Context()
+	if _, err := s.Usage(ctx, "none"); !errdefs.IsNotFound(err) {
 		t.Errorf("of nothing: %v", err)
 	}
 	o, err := s.Prepare("one", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	bytes, inodes, err := s.Usage("one")
-	if err != nil || inodes != 1 {
-		t.Fatalf("empty: %d %d %v", bytes, inodes, err)
+	empty, err := s.Usage(ctx, "one")
+	if err != nil || empty.Inodes != 1 {
+		t.Fatalf("empty: %+v %v", empty, err)
 	}
 	write := func(name string, size int) {
 		t.Helper()
@@ -163,22 +165,47 @@ func TestUsage(t *testing.T) {
 	if err := os.Symlink("/", filepath.Join(o.Upper, "host")); err != nil {
 		t.Fatal(err)
 	}
-	if _, n, _ := s.Usage("one"); n != inodes {
-		t.Errorf("not remembered: %d", n)
+	if again, _ := s.Usage(ctx, "one"); again != empty {
+		t.Errorf("not remembered: %+v", again)
 	}
-	s.usages["one"].at = time.Now().Add(-usageAge)
-	got, n, err := s.Usage("one")
-	if err != nil || n != 6 { // upper, a, b, c, d, host
-		t.Errorf("%d inodes %v", n, err)
+	s.usages["one"].next = time.Now()
+	got, err := s.Usage(ctx, "one")
+	if err != nil || got.Inodes != 6 { // upper, a, b, c, d, host
+		t.Errorf("%+v %v", got, err)
 	}
-	if grown := got - bytes; grown < 150<<10 || grown > 200<<10 {
+	if grown := got.Bytes - empty.Bytes; grown < 150<<10 || grown > 200<<10 {
 		t.Errorf("grown by %d bytes", grown)
 	}
 	if err := s.Remove("one"); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := s.Usage("one"); !errdefs.IsNotFound(err) {
+	if _, err := s.Usage(ctx, "one"); !errdefs.IsNotFound(err) {
 		t.Errorf("after removal: %v", err)
+	}
+}
+
+// Who cannot wait for the end of a walk gets the result before it.
+func TestUsageOfALongWalk(t *testing.T) {
+	s := openStore(t)
+	if _, err := s.Prepare("one", nil); err != nil {
+		t.Fatal(err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	// A walk that does not end before it is let.
+	u := &usage{walking: make(chan struct{})}
+	s.usages["one"] = u
+	if got, err := s.Usage(gone, "one"); !errors.Is(err, context.Canceled) {
+		t.Errorf("during the first walk: %+v, %v", got, err)
+	}
+	u.last = Usage{Bytes: 7, Inodes: 8, At: time.Now()}
+	if got, err := s.Usage(gone, "one"); err != nil || got != u.last {
+		t.Errorf("during the second: %+v, %v", got, err)
+	}
+	close(u.walking)
+	u.walking = nil
+	if got, err := s.Usage(t.Context(), "one"); err != nil || got.Inodes != 1 {
+		t.Errorf("after it: %+v, %v", got, err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,23 +17,35 @@ import (
 
 const (
 	usageAge   = 10 * time.Second // the kubelet asks at this pace
+	usageShare = 100              // of the time at most one part in so many goes into walking an upper
 	maxEntries = 1 << 20          // of one walk; more is reported as that many
 	maxDepth   = 1024             // each level holds a descriptor
 )
 
-// usage is the last walk of one upper; its lock makes callers share a walk.
-type usage struct {
-	mu            sync.Mutex
-	at            time.Time // guarded by mu, like the rest
-	bytes, inodes uint64
+// Usage is what a container has written: bytes on disk and inodes, at a time.
+type Usage struct {
+	Bytes, Inodes uint64
+	At            time.Time
 }
 
-// Usage returns what the container has written: bytes on disk and inodes. The
-// answer is at most 10 s old; an upper of more than a million entries is
-// counted up to there.
-func (s *Store) Usage(id string) (bytes, inodes uint64, err error) {
+// usage is the last walk of one upper, and the one under way, which all callers
+// share.
+type usage struct {
+	mu      sync.Mutex
+	last    Usage         // guarded by mu, like the rest; At is zero before the first walk
+	next    time.Time     // when the last one is too old
+	walking chan struct{} // closed at the end of the walk under way
+	err     error         // of the last walk
+}
+
+// Usage returns what the container has written, 10 s ago at most, or longer
+// when the upper is so large that a walk takes more than a tenth of a second.
+// When the context ends first it is the result before, which may be none:
+// ErrDeadlineExceeded. The walk goes on for the next caller. An upper of more
+// than a million entries is counted up to there.
+func (s *Store) Usage(ctx context.Context, id string) (Usage, error) {
 	if err := checkID(id); err != nil {
-		return 0, 0, fmt.Errorf("usage of root file system: %w", err)
+		return Usage{}, fmt.Errorf("usage of root file system: %w", err)
 	}
 	s.mu.Lock()
 	u := s.usages[id]
@@ -43,22 +56,53 @@ func (s *Store) Usage(id string) (bytes, inodes uint64, err error) {
 	s.mu.Unlock()
 
 	u.mu.Lock()
+	if !u.last.At.IsZero() && time.Now().Before(u.next) {
+		defer u.mu.Unlock()
+		return u.last, nil
+	}
+	if u.walking == nil {
+		u.walking = make(chan struct{})
+		go s.walk(id, u)
+	}
+	walking := u.walking
+	u.mu.Unlock()
+	select {
+	case <-walking:
+	case <-ctx.Done():
+	}
+	u.mu.Lock()
 	defer u.mu.Unlock()
-	if !u.at.IsZero() && time.Since(u.at) < usageAge {
-		return u.bytes, u.inodes, nil
+	switch {
+	case u.err != nil:
+		return Usage{}, fmt.Errorf("usage of root file system of %s: %w", id, u.err)
+	case u.last.At.IsZero():
+		return Usage{}, fmt.Errorf("usage of root file system of %s: first walk: %w", id, ctx.Err())
 	}
+	return u.last, nil
+}
+
+func (s *Store) walk(id string, u *usage) {
+	began := time.Now()
 	w := walk{seen: map[inode]bool{}}
-	if err := w.tree(filepath.Join(s.dir, id, "upper")); err != nil {
-		s.mu.Lock()
-		delete(s.usages, id)
-		s.mu.Unlock()
-		if errors.Is(err, fs.ErrNotExist) {
-			err = fmt.Errorf("%w: %w", err, errdefs.ErrNotFound)
-		}
-		return 0, 0, fmt.Errorf("usage of root file system of %s: %w", id, err)
+	err := w.tree(filepath.Join(s.dir, id, "upper"))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: %w", err, errdefs.ErrNotFound)
 	}
-	u.at, u.bytes, u.inodes = time.Now(), w.bytes, w.inodes
-	return u.bytes, u.inodes, nil
+	if err != nil {
+		s.mu.Lock()
+		if s.usages[id] == u {
+			delete(s.usages, id)
+		}
+		s.mu.Unlock()
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.err = err; err == nil {
+		u.last = Usage{Bytes: w.bytes, Inodes: w.inodes, At: time.Now()}
+		u.next = u.last.At.Add(max(usageAge, usageShare*time.Since(began)))
+	}
+	close(u.walking)
+	u.walking = nil
 }
 
 type inode struct{ dev, ino uint64 }

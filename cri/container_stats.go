@@ -1,0 +1,99 @@
+package cri
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/berth-cri/berth/runtime/container"
+	"github.com/containerd/errdefs"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// ContainerStats. CRI: an error when there is no such container. One that does
+// not run has a writable layer and nothing else.
+func (s *Server) ContainerStats(ctx context.Context, r *runtimeapi.ContainerStatsRequest) (*runtimeapi.ContainerStatsResponse, error) {
+	c, err := s.Containers.Get(r.GetContainerId())
+	if err == nil && !listed(c) {
+		err = fmt.Errorf("is being created: %w", errdefs.ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("stats of container %s: %w", r.GetContainerId(), err)
+	}
+	st, err := s.Containers.Stats(ctx, c, false)
+	if err != nil {
+		return nil, err
+	}
+	return &runtimeapi.ContainerStatsResponse{Stats: containerStats(c, st, s.Images.FsUsage().Mountpoint)}, nil
+}
+
+// ListContainerStats. CRI: of the running containers; the parts of the filter
+// are ANDed, an unknown id gives an empty list.
+func (s *Server) ListContainerStats(ctx context.Context, r *runtimeapi.ListContainerStatsRequest) (*runtimeapi.ListContainerStatsResponse, error) {
+	return &runtimeapi.ListContainerStatsResponse{Stats: s.listContainerStats(ctx, r.GetFilter())}, nil
+}
+
+func (s *Server) listContainerStats(ctx context.Context, f *runtimeapi.ContainerStatsFilter) []*runtimeapi.ContainerStats {
+	mountpoint := s.Images.FsUsage().Mountpoint
+	return collect(s.statsOf(f), func(c *container.Container) (*runtimeapi.ContainerStats, bool) {
+		st, ok := s.sample(ctx, c, false)
+		if !ok {
+			return nil, false
+		}
+		return containerStats(c, st, mountpoint), true
+	})
+}
+
+// statsOf are the running containers that a filter wants.
+func (s *Server) statsOf(f *runtimeapi.ContainerStatsFilter) []*container.Container {
+	pod := f.GetPodSandboxId()
+	if p, err := s.Pods.Get(pod); err == nil { // a prefix, as crictl sends it
+		pod = p.Record().ID
+	}
+	all := s.Containers.List()
+	if id := f.GetId(); id != "" {
+		all = nil
+		if c, err := s.Containers.Get(id); err == nil {
+			all = append(all, c)
+		}
+	}
+	wanted := all[:0]
+	for _, c := range all {
+		rec := c.Record()
+		if running(c) && (pod == "" || rec.Pod == pod) && matches(rec.Config.GetLabels(), f.GetLabelSelector()) {
+			wanted = append(wanted, c)
+		}
+	}
+	return wanted
+}
+
+func running(c *container.Container) bool {
+	return c.Status().State.CRI() == runtimeapi.ContainerState_CONTAINER_RUNNING && listed(c)
+}
+
+// sample reads a container for a list, which one that ends meanwhile, or cannot
+// be read, must not fail (cri-o#9223).
+func (s *Server) sample(ctx context.Context, c *container.Container, all bool) (container.Stats, bool) {
+	st, err := s.Containers.Stats(ctx, c, all)
+	if err != nil && !errdefs.IsNotFound(err) {
+		slog.WarnContext(ctx, "container left out of stats", "container", c.Record().ID, "error", err)
+	}
+	return st, err == nil
+}
+
+func containerStats(c *container.Container, st container.Stats, mountpoint string) *runtimeapi.ContainerStats {
+	rec := c.Record()
+	return &runtimeapi.ContainerStats{
+		Attributes: &runtimeapi.ContainerAttributes{
+			Id:          rec.ID,
+			Metadata:    rec.Config.GetMetadata(),
+			Labels:      rec.Config.GetLabels(),
+			Annotations: rec.Config.GetAnnotations(),
+		},
+		Cpu:           cpuUsage(st.Reading),
+		Memory:        memoryUsage(st.Reading),
+		WritableLayer: layerUsage(st.Layer, mountpoint),
+		Swap:          swapUsage(st.Reading, c.Resources()),
+		Io:            ioUsage(st.Reading),
+	}
+}

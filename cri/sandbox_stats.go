@@ -1,0 +1,124 @@
+package cri
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/berth-cri/berth/runtime/container"
+	"github.com/berth-cri/berth/runtime/pod"
+	"github.com/berth-cri/berth/runtime/stats"
+	"github.com/containerd/errdefs"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// PodSandboxStats. CRI: an error when there is no such sandbox.
+func (s *Server) PodSandboxStats(ctx context.Context, r *runtimeapi.PodSandboxStatsRequest) (*runtimeapi.PodSandboxStatsResponse, error) {
+	p, err := s.Pods.Get(r.GetPodSandboxId())
+	if err == nil && p.Record().State == pod.Creating {
+		err = fmt.Errorf("is being created: %w", errdefs.ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("stats of pod sandbox %s: %w", r.GetPodSandboxId(), err)
+	}
+	return &runtimeapi.PodSandboxStatsResponse{Stats: s.sandboxStats(ctx, []*pod.Pod{p})[0]}, nil
+}
+
+// ListPodSandboxStats. CRI: the parts of the filter are ANDed; an unknown id
+// gives an empty list. Only ready sandboxes use anything.
+func (s *Server) ListPodSandboxStats(ctx context.Context, r *runtimeapi.ListPodSandboxStatsRequest) (*runtimeapi.ListPodSandboxStatsResponse, error) {
+	return &runtimeapi.ListPodSandboxStatsResponse{Stats: s.listSandboxStats(ctx, r.GetFilter())}, nil
+}
+
+func (s *Server) listSandboxStats(ctx context.Context, f *runtimeapi.PodSandboxStatsFilter) []*runtimeapi.PodSandboxStats {
+	all := s.Pods.List()
+	if id := f.GetId(); id != "" {
+		all = nil
+		if p, err := s.Pods.Get(id); err == nil {
+			all = append(all, p)
+		}
+	}
+	wanted := all[:0]
+	for _, p := range all {
+		if rec := p.Record(); rec.State == pod.Ready && matches(rec.Config.GetLabels(), f.GetLabelSelector()) {
+			wanted = append(wanted, p)
+		}
+	}
+	return s.sandboxStats(ctx, wanted)
+}
+
+// measured is a pod with what was read of it.
+type measured struct {
+	pod        *pod.Pod
+	own        stats.Reading // of its cgroup, or else added up
+	alone      bool          // it has a cgroup of its own
+	containers []*container.Container
+	readings   []container.Stats // of the containers
+	network    *stats.Network    // nil without one of its own
+}
+
+// measure reads pods: their networks on one processor, meanwhile the cgroups on
+// all of them.
+func (s *Server) measure(ctx context.Context, pods []*pod.Pod, all bool) []measured {
+	networks := make(chan []*stats.Network, 1)
+	go func() { networks <- s.Pods.Networks(pods) }()
+
+	inside := make(map[string][]*container.Container, len(pods))
+	for _, c := range s.Containers.List() {
+		if running(c) {
+			inside[c.Record().Pod] = append(inside[c.Record().Pod], c)
+		}
+	}
+	owners := s.Pods.Owners()
+	found := collect(pods, func(p *pod.Pod) (measured, bool) {
+		m := measured{pod: p}
+		for _, c := range inside[p.Record().ID] {
+			if st, ok := s.sample(ctx, c, all); ok {
+				m.containers, m.readings = append(m.containers, c), append(m.readings, st)
+			}
+		}
+		var err error
+		if m.own, err = s.Pods.Stats(p, owners, all); err != nil {
+			if !errdefs.IsNotFound(err) {
+				slog.WarnContext(ctx, "cgroup of pod left out of stats", "pod", p.Record().ID, "error", err)
+			}
+			m.own = sum(m.readings)
+		}
+		m.alone = err == nil
+		return m, true
+	})
+	for i, n := range <-networks {
+		found[i].network = n
+	}
+	return found
+}
+
+func (s *Server) sandboxStats(ctx context.Context, pods []*pod.Pod) []*runtimeapi.PodSandboxStats {
+	mountpoint := s.Images.FsUsage().Mountpoint
+	var all []*runtimeapi.PodSandboxStats
+	for _, m := range s.measure(ctx, pods, false) {
+		rec := m.pod.Record()
+		linux := &runtimeapi.LinuxPodSandboxStats{
+			Cpu:     cpuUsage(m.own),
+			Memory:  memoryUsage(m.own),
+			Network: networkUsage(m.network, rec.Interface),
+			Io:      ioUsage(m.own),
+		}
+		if m.own.Tasks != nil {
+			linux.Process = &runtimeapi.ProcessUsage{Timestamp: m.own.At.UnixNano(), ProcessCount: optional(m.own.Tasks)}
+		}
+		for i, c := range m.containers {
+			linux.Containers = append(linux.Containers, containerStats(c, m.readings[i], mountpoint))
+		}
+		all = append(all, &runtimeapi.PodSandboxStats{
+			Attributes: &runtimeapi.PodSandboxAttributes{
+				Id:          rec.ID,
+				Metadata:    rec.Config.GetMetadata(),
+				Labels:      rec.Config.GetLabels(),
+				Annotations: rec.Config.GetAnnotations(),
+			},
+			Linux: linux,
+		})
+	}
+	return all
+}
