@@ -8,6 +8,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -56,14 +57,14 @@ func Resolve(c *runtimeapi.ContainerConfig, h Host) (Resolved, error) {
 }
 
 func readProfile(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not hold us up
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", err, kindOf(err))
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxProfile+1))
-	if err != nil {
-		return nil, err
+	if err != nil { // a directory
+		return nil, fmt.Errorf("%w: %w", err, kindOf(err))
 	}
 	if len(text) > maxProfile {
 		return nil, fmt.Errorf("%s is larger than %d bytes: %w", path, maxProfile, errdefs.ErrInvalidArgument)
