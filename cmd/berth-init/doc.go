@@ -21,5 +21,5 @@
 //   - Other processes cannot look into it (not dumpable), its binary cannot be
 //     written (CVE-2019-5736), and no descriptor survives execve (CVE-2024-21626).
 //
-// May import: package syscall, unsafe, runtime, runtime/oci/embedded/plan.
+// May import: package syscall, unsafe, runtime/oci/embedded/plan.
 package main

@@ -49,7 +49,6 @@ const (
 	devptsSuperMagic = 0x1cd1
 
 	prSetKeepcaps      = 8
-	prCapbsetRead      = 23
 	prCapbsetDrop      = 24
 	prSetNoNewPrivs    = 38
 	prCapAmbient       = 47

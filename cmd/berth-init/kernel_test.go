@@ -31,7 +31,7 @@ func TestNumbersOfTheKernel(t *testing.T) {
 		"MOUNT_ATTR_NOEXEC": {mountAttrNoexec, unix.MOUNT_ATTR_NOEXEC}, "STATX_ATTR_MOUNT_ROOT": {statxAttrMountRoot, unix.STATX_ATTR_MOUNT_ROOT},
 		"CLOSE_RANGE_CLOEXEC": {closeRangeCloexec, unix.CLOSE_RANGE_CLOEXEC}, "PROC_SUPER_MAGIC": {procSuperMagic, unix.PROC_SUPER_MAGIC},
 		"DEVPTS_SUPER_MAGIC": {devptsSuperMagic, unix.DEVPTS_SUPER_MAGIC}, "PR_SET_KEEPCAPS": {prSetKeepcaps, unix.PR_SET_KEEPCAPS},
-		"PR_CAPBSET_READ": {prCapbsetRead, unix.PR_CAPBSET_READ}, "PR_CAPBSET_DROP": {prCapbsetDrop, unix.PR_CAPBSET_DROP},
+		"PR_CAPBSET_DROP":     {prCapbsetDrop, unix.PR_CAPBSET_DROP},
 		"PR_SET_NO_NEW_PRIVS": {prSetNoNewPrivs, unix.PR_SET_NO_NEW_PRIVS}, "PR_CAP_AMBIENT": {prCapAmbient, unix.PR_CAP_AMBIENT},
 		"PR_CAP_AMBIENT_RAISE": {prCapAmbientRaise, unix.PR_CAP_AMBIENT_RAISE}, "PR_CAP_AMBIENT_CLEAR_ALL": {prCapAmbientClear, unix.PR_CAP_AMBIENT_CLEAR_ALL},
 		"_LINUX_CAPABILITY_VERSION_3": {linuxCapVersion3, unix.LINUX_CAPABILITY_VERSION_3}, "SECCOMP_SET_MODE_FILTER": {seccompSetFilter, unix.SECCOMP_SET_MODE_FILTER},

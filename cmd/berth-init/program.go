@@ -100,8 +100,8 @@ func executable(path string) error {
 // resetSignals gives every signal its default action. Caught ones go by execve,
 // but what the monitor ignores the program would ignore as well.
 func resetSignals(ignoreChildren bool) error {
+	action := new([4]uint64) // struct sigaction of the kernel, the handler first
 	for n := uintptr(1); n <= 64; n++ {
-		action := new([4]uint64) // struct sigaction of the kernel, the handler first
 		if _, err := call(syscall.SYS_RT_SIGACTION, n, 0, ptr(action), sizeofKernelSigset); err != nil {
 			return err
 		}
