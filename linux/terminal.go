@@ -17,19 +17,20 @@ func SetWindowSize(master *os.File, columns, rows uint16) error {
 }
 
 // EndOfFile is the character that, typed at the start of a line, is end of file
-// to who reads the terminal (^D unless changed); ok is false when the terminal
-// is read as it is typed, and has no such thing.
-func EndOfFile(master *os.File) (char byte, ok bool, err error) {
+// to who reads the terminal: ^D unless changed, 0 for none. Where the terminal
+// hands on whole lines, one that is typed in the middle of a line only hands on
+// what there is of it.
+func EndOfFile(master *os.File) (char byte, lines bool, err error) {
 	err = control(master, func(fd int) error {
 		return retry("ioctl TCGETS", func() error {
-			t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+			t, err := unix.IoctlGetTermios(fd, unix.TCGETS) // asked at the master, it is the slave's
 			if err == nil {
-				char, ok = t.Cc[unix.VEOF], t.Lflag&unix.ICANON != 0
+				char, lines = t.Cc[unix.VEOF], t.Lflag&unix.ICANON != 0
 			}
 			return err
 		})
 	})
-	return char, ok && err == nil, err
+	return char, lines, err
 }
 
 // Nonblocking gives a descriptor of its own in Go's poller, so that Close ends
@@ -51,4 +52,11 @@ func Nonblocking(f *os.File) (*os.File, error) {
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+// Block puts the open file, whoever shares it, into blocking mode.
+func Block(f *os.File) error {
+	return control(f, func(fd int) error {
+		return retry("fcntl", func() error { return unix.SetNonblock(fd, false) })
+	})
 }

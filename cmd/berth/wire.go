@@ -191,7 +191,8 @@ func assemble(cfg *config.Config, log *slog.Logger) (*daemonParts, error) {
 	d.all, err = container.New(container.Options{
 		StateDir: filepath.Join(cfg.State, "containers"),
 		Pods:     d.pods, Images: d.images, Rootfs: roots, Cgroups: d.cgroups,
-		Spec: node, KillTimeout: cfg.Container.KillTimeout.Duration, Drain: cfg.Container.ExecDrainTimeout.Duration, Log: log,
+		Spec: node, KillTimeout: cfg.Container.KillTimeout.Duration, Drain: cfg.Container.ExecDrainTimeout.Duration,
+		SpoolDir: cfg.Root, Log: log,
 	})
 	if err != nil {
 		return nil, err

@@ -113,6 +113,9 @@ func (s *Service) reconcile(ctx context.Context, c *Container, m *monitor.Contai
 			return err
 		}
 	}
+	if m.Stdin && !monitor.HasStdin(c.dir) { // closing it was under way
+		s.endStdin(ctx, c)
+	}
 	return s.takeConsole(ctx, c)
 }
 

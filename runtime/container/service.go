@@ -44,6 +44,8 @@ type Monitor interface {
 	Start(ctx context.Context, r monitor.StartRequest) (*monitor.Started, error)
 	Exec(ctx context.Context, r monitor.ExecRequest) (*monitor.Exec, error)
 	Kill(ctx context.Context, r monitor.KillRequest) error
+	Attach(ctx context.Context, id, attachID, spoolDir string, stdout, stderr bool) (*monitor.Attachment, error)
+	CloseStdin(ctx context.Context, id string) error
 	ReopenLog(ctx context.Context, id string) error
 	List(ctx context.Context) ([]monitor.Container, error)
 	Take(ctx context.Context, id string) (pidfd, console *os.File, err error)
@@ -63,9 +65,12 @@ type Options struct {
 	// KillTimeout bounds how long a stop waits after SIGKILL: a process in an
 	// uninterruptible call outlives it.
 	KillTimeout time.Duration
-	// Drain bounds how long ExecSync reads on after its command has ended.
+	// Drain bounds how long an exec reads on after its command has ended.
 	Drain time.Duration
-	Log   *slog.Logger
+	// SpoolDir is on a disk: what attached clients have not read yet waits
+	// there, in files without a name.
+	SpoolDir string
+	Log      *slog.Logger
 }
 
 // Service is all containers of the node.

@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -77,6 +78,28 @@ func (k *Keepers) CloseStdin() {
 		k.Stdin.Close()
 		k.Stdin = nil
 	}
+}
+
+// OpenStdin opens one more writing end of a container's standard input, for a
+// client that is attached. os.ErrNotExist: it has none, or none any more.
+func OpenStdin(dir string) (*os.File, error) {
+	return openEnd(filepath.Join(dir, stdinFIFO), unix.O_WRONLY|unix.O_NONBLOCK)
+}
+
+// RemoveStdin lets nobody open the standard input of a container again, before
+// its last writing ends are closed for good.
+func RemoveStdin(dir string) error {
+	err := os.Remove(filepath.Join(dir, stdinFIFO))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// HasStdin says whether the standard input can still be opened.
+func HasStdin(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, stdinFIFO))
+	return err == nil
 }
 
 // Close closes what is open.

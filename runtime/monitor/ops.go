@@ -9,6 +9,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/berth-cri/berth/linux"
 )
 
 // reopen is opReopen. CRI: after an error there must be no new file.
@@ -43,6 +45,13 @@ func (s *Server) take(id string) (reply, error) {
 	}
 	if c.pidfd == nil {
 		return reply{}, fmt.Errorf("container %s was gone when it was adopted: %w", id, errdefs.ErrFailedPrecondition)
+	}
+	if c.console != nil {
+		// A daemon that died with a client attached left it non-blocking, for
+		// the next one's poller to find and be woken at every output.
+		if err := linux.Block(c.console); err != nil {
+			return reply{}, err
+		}
 	}
 	return reply{files: []sent{{filePidfd, c.pidfd}, {fileConsole, c.console}}}, nil
 }
