@@ -71,9 +71,9 @@ func bind(m *runtimeapi.Mount, from Source) (specs.Mount, error) {
 		options = append(options, "rro")
 	case m.GetReadonly():
 		options = append(options, "ro")
-	default:
-		options = append(options, "rw")
 	}
+	// Else it stays what it is on the host: the option "rw" would make a mount
+	// writable that somebody made read-only there.
 	return specs.Mount{Destination: path.Clean(m.GetContainerPath()), Type: "bind", Source: from.Path, Options: options}, nil
 }
 

@@ -29,12 +29,17 @@ const (
 	busybox  = "registry.test/busybox:1"
 	users    = "registry.test/users:1"    // runs as "app:staff"
 	stopsInt = "registry.test/stopsint:1" // stop signal SIGINT
+	linked   = "registry.test/linked:1"   // has links that lead out of it
 )
 
 func serveImages() error {
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	registryURL = server.URL
 	layer, err := busyboxLayer()
+	if err != nil {
+		return err
+	}
+	links, err := layerOf(linkedFiles())
 	if err != nil {
 		return err
 	}
@@ -50,7 +55,25 @@ func serveImages() error {
 			return fmt.Errorf("push %s: %w", ref, err)
 		}
 	}
-	return nil
+	return push(linked, base, layer, links)
+}
+
+// layerOf is a layer of empty files, links and directories.
+func layerOf(headers []*tar.Header) (v1.Layer, error) {
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	for _, h := range headers {
+		if h.Mode == 0 {
+			h.Mode = 0o755
+		}
+		if err := w.WriteHeader(h); err != nil {
+			return nil, err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(buf.Bytes())), nil })
 }
 
 // push puts an image into the registry under the repository and tag of ref.
