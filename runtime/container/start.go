@@ -95,6 +95,9 @@ func (s *Service) start(ctx context.Context, c *Container, p *pod.Pod) (err erro
 		Cgroup: placement(cg), KillCgroup: cg.KillDir(), Log: r.LogPath, Stdin: r.Config.Stdin,
 	})
 	if err != nil {
+		if oom, _ := cg.OOMKills(); oom > 0 {
+			err = fmt.Errorf("the memory limit is too low to start anything in it: %w: %w", err, errdefs.ErrResourceExhausted)
+		}
 		return err
 	}
 	l.pidfd, l.console = started.Pidfd, started.Console
