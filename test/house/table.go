@@ -33,7 +33,7 @@ var levels = map[string]int{
 // beside lists the imports within one level, by folder: each package from the
 // first may import those of the others.
 var beside = map[string][]string{
-	"cri": {"cri/interceptor", "cri/streaming", "cri/events"},
+	"cri": {"cri/interceptor", "cri/streaming", "cri/events", "cri/metrics"},
 
 	"runtime/container": {"runtime/pod"},
 	"runtime/reconcile": {"runtime/pod", "runtime/container"},
