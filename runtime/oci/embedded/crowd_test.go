@@ -12,7 +12,15 @@ import (
 // processes were started at the same time).
 func TestProgramJustAboveTheChildsDescriptors(t *testing.T) {
 	target := background(t, script("sleep 1000"), overlayOf(t))
-	below := int(launcher.program.Fd()) - 1
+	high, err := unix.FcntlInt(launcher.program.Fd(), unix.F_DUPFD_CLOEXEC, 200)
+	if err != nil {
+		t.Fatal(err)
+	}
+	usual, crowded := launcher, *launcher
+	crowded.program = os.NewFile(uintptr(high), "berth-init")
+	launcher = &crowded
+	defer func() { launcher = usual; crowded.program.Close() }()
+	below := high - 1
 	p, err := CompileExec(script("true"), script("true").Process)
 	r := run(t, p, err, func(s *Start) {
 		s.TargetPidfd = target.Pidfd

@@ -226,3 +226,20 @@ func TestStepsFitIntoOnePlan(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestAppArmorProfiles(t *testing.T) {
+	if !hasAppArmor() {
+		t.Skip("the host has no AppArmor")
+	}
+	s := specOf("cat", "/proc/self/attr/apparmor/current")
+	s.Process.ApparmorProfile = "unconfined"
+	p, err := Compile(s, overlayOf(t))
+	if r := run(t, p, err); r.stdout != "unconfined\n" {
+		t.Errorf("%q %q", r.stdout, r.stderr)
+	}
+	s.Process.ApparmorProfile = "no-such-profile"
+	p, err = Compile(s, overlayOf(t))
+	if _, err = try(t, p, err); err == nil || !errors.Is(err, errdefs.ErrNotFound) {
+		t.Errorf("an unknown profile: %v", err)
+	}
+}

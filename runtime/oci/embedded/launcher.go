@@ -8,7 +8,6 @@ import (
 	"sync"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"github.com/berth-cri/berth/linux"
 	"github.com/berth-cri/berth/runtime/oci"
@@ -74,29 +73,13 @@ func (l *Launcher) load(path string) error {
 	if err != nil {
 		return l.loadFromDisk(path)
 	}
-	defer program.Close()
-	l.sealed = true
-	return l.keep(program)
-}
-
-func (l *Launcher) loadFromDisk(path string) error {
-	program, err := linux.ReadonlyProgram(path)
-	if err != nil {
-		return err
-	}
-	defer program.Close()
-	return l.keep(program)
-}
-
-// keep takes a high number: the child gives the numbers from 0 to 5 to its own
-// descriptors before it executes this one.
-func (l *Launcher) keep(program *os.File) error {
-	fd, err := unix.FcntlInt(program.Fd(), unix.F_DUPFD_CLOEXEC, 64)
-	if err != nil {
-		return os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
-	}
-	l.program = os.NewFile(uintptr(fd), "berth-init")
+	l.program, l.sealed = program, true
 	return nil
+}
+
+func (l *Launcher) loadFromDisk(path string) (err error) {
+	l.program, err = linux.ReadonlyProgram(path)
+	return err
 }
 
 // Sealed says whether berth-init runs from sealed memory, not from the disk.

@@ -3,6 +3,7 @@ package embedded
 import (
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -295,5 +296,15 @@ func TestLauncherLeaksNoDescriptors(t *testing.T) {
 	}
 	if after := openFiles(t); after != before {
 		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+}
+
+// What the monitor ignores, or was started ignoring, a program does not.
+func TestIgnoredSignalsAreNotInherited(t *testing.T) {
+	signal.Ignore(unix.SIGUSR2, unix.SIGHUP)
+	defer signal.Reset(unix.SIGUSR2, unix.SIGHUP)
+	p, err := Compile(specOf("grep", "-E", "Sig(Blk|Ign)", "/proc/self/status"), overlayOf(t))
+	if r := run(t, p, err); !fullMatch("SigBlk:\t0+\nSigIgn:\t0+\n", r.stdout) {
+		t.Errorf("%q", r.stdout)
 	}
 }
