@@ -22,6 +22,7 @@ type Config struct {
 	Image     Image              `toml:"image"`
 	CNI       CNI                `toml:"cni"`
 	Container Container          `toml:"container"`
+	Streaming Streaming          `toml:"streaming"`
 	Runtimes  map[string]Runtime `toml:"runtimes"`
 
 	// origin tells which file or flag gave a key, for error messages.
@@ -85,6 +86,17 @@ type Container struct {
 	SeccompProfile          string            `toml:"seccomp_profile"` // empty: the built-in one
 	KillTimeout             Duration          `toml:"kill_timeout"`
 	ExecDrainTimeout        Duration          `toml:"exec_drain_timeout"`
+}
+
+// Streaming is about the server of exec, attach and port-forward.
+type Streaming struct {
+	Address         string   `toml:"address"` // an IP address
+	Port            int      `toml:"port"`    // 0: any
+	TLS             bool     `toml:"tls"`
+	TLSCertFile     string   `toml:"tls_cert_file"` // empty, with the next: self-signed
+	TLSKeyFile      string   `toml:"tls_key_file"`
+	IdleTimeout     Duration `toml:"idle_timeout"` // 0: never
+	CreationTimeout Duration `toml:"creation_timeout"`
 }
 
 // Runtime is one handler, a [runtimes.NAME] table.

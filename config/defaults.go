@@ -48,6 +48,11 @@ func Default() *Config {
 			KillTimeout:             Duration{10 * time.Second},
 			ExecDrainTimeout:        Duration{time.Second},
 		},
+		Streaming: Streaming{
+			Address:         "127.0.0.1",
+			IdleTimeout:     Duration{4 * time.Hour}, // the kubelet's --streaming-connection-idle-timeout
+			CreationTimeout: Duration{30 * time.Second},
+		},
 		Runtimes: map[string]Runtime{"berth": {Type: "embedded"}},
 	}
 }

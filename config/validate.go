@@ -43,6 +43,7 @@ func (c *Config) Validate() error {
 	v.image()
 	v.cni()
 	v.container()
+	v.streaming()
 	v.runtimes()
 	return errors.Join(v.problems...)
 }
@@ -223,6 +224,28 @@ func (v *checker) container() {
 	}
 	if t.ExecDrainTimeout.Duration <= 0 {
 		v.bad("container.exec_drain_timeout", "%s is not above zero", t.ExecDrainTimeout)
+	}
+}
+
+func (v *checker) streaming() {
+	s := v.c.Streaming
+	if a, err := netip.ParseAddr(s.Address); err != nil || a.Zone() != "" {
+		v.bad("streaming.address", "%q is no IP address", s.Address)
+	}
+	v.between("streaming.port", int64(s.Port), 0, 65535)
+	v.optionalPath("streaming.tls_cert_file", s.TLSCertFile)
+	v.optionalPath("streaming.tls_key_file", s.TLSKeyFile)
+	switch {
+	case (s.TLSCertFile == "") != (s.TLSKeyFile == ""):
+		v.bad("streaming.tls_cert_file", "a certificate and its key go together: set both, or none for a self-signed one")
+	case s.TLSCertFile != "" && !s.TLS:
+		v.bad("streaming.tls_cert_file", "would not be used: streaming.tls is false")
+	}
+	if s.IdleTimeout.Duration < 0 {
+		v.bad("streaming.idle_timeout", "%s is negative", s.IdleTimeout)
+	}
+	if s.CreationTimeout.Duration <= 0 {
+		v.bad("streaming.creation_timeout", "%s is not above zero", s.CreationTimeout)
 	}
 }
 

@@ -17,6 +17,13 @@ type Network interface {
 	SetPodCIDR(cidrs []string) error
 }
 
+// Streams grants what is streamed to clients (package streaming), by URL.
+type Streams interface {
+	Exec(r *runtimeapi.ExecRequest) (url string, err error)
+	Attach(r *runtimeapi.AttachRequest) (url string, err error)
+	PortForward(r *runtimeapi.PortForwardRequest) (url string, err error)
+}
+
 // Options of a Server.
 type Options struct {
 	Version      string // of Berth, semver
@@ -24,6 +31,7 @@ type Options struct {
 	Containers   *container.Service
 	Images       *imageservice.Service
 	Network      Network
+	Streams      Streams
 	CgroupDriver runtimeapi.CgroupDriver
 	Handlers     []*runtimeapi.RuntimeHandler // the default as ""
 	// Info is what a verbose Status tells beside the conditions, ready for JSON.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -24,6 +25,7 @@ import (
 	"github.com/berth-cri/berth/config"
 	"github.com/berth-cri/berth/cri"
 	"github.com/berth-cri/berth/cri/interceptor"
+	"github.com/berth-cri/berth/cri/streaming"
 	"github.com/berth-cri/berth/fault"
 	"github.com/berth-cri/berth/imageservice"
 	"github.com/berth-cri/berth/linux"
@@ -48,6 +50,7 @@ type daemonParts struct {
 	cgroups *cgroup.Manager
 	pods    *pod.Service
 	all     *container.Service
+	streams *streaming.Server
 	node    *reconcile.Reconciler
 }
 
@@ -86,6 +89,7 @@ func runServe(ctx context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
+	defer d.streams.Close()
 	if err := d.node.Restore(); err != nil {
 		return err
 	}
@@ -98,8 +102,9 @@ func runServe(ctx context.Context, cfg *config.Config) error {
 	defer d.network.Close()
 	d.server().Register(server)
 
-	served := make(chan error, 1)
+	served := make(chan error, 2)
 	go func() { served <- server.Serve(listener) }()
+	go func() { served <- d.streams.Serve() }()
 	if err := d.node.Recover(ctx); err != nil {
 		server.Stop()
 		return err
@@ -115,11 +120,12 @@ func runServe(ctx context.Context, cfg *config.Config) error {
 
 	select {
 	case err := <-served:
-		return fmt.Errorf("serve %s: %w", cfg.Listen, err)
+		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
 	log.Info("stopping; containers go on")
 	notify(log, daemon.SdNotifyStopping)
+	d.streams.Close() // while the monitor can still be asked to end what they run
 	stop(server)
 	return nil
 }
@@ -197,8 +203,29 @@ func assemble(cfg *config.Config, log *slog.Logger) (*daemonParts, error) {
 	if err != nil {
 		return nil, err
 	}
+	if d.streams, err = listenStreams(cfg.Streaming, d, log); err != nil {
+		return nil, err
+	}
 	d.node = &reconcile.Reconciler{Pods: d.pods, Containers: d.all, Images: d.images, Network: d.network, Log: log}
 	return d, nil
+}
+
+func listenStreams(c config.Streaming, d *daemonParts, log *slog.Logger) (*streaming.Server, error) {
+	address, err := netip.ParseAddr(c.Address)
+	if err != nil {
+		return nil, fmt.Errorf("streaming.address: %w", err)
+	}
+	o := streaming.Options{
+		Address:     netip.AddrPortFrom(address, uint16(c.Port)),
+		IdleTimeout: c.IdleTimeout.Duration, CreationTimeout: c.CreationTimeout.Duration,
+		Containers: d.all, Pods: d.pods, Log: log,
+	}
+	if c.TLS {
+		if o.TLS, err = streaming.Certificate(c.TLSCertFile, c.TLSKeyFile, address); err != nil {
+			return nil, err
+		}
+	}
+	return streaming.Listen(o)
 }
 
 // networks is how many configurations a pod is attached to; the network's own
@@ -268,7 +295,7 @@ func (d *daemonParts) server() *cri.Server {
 		})
 	}
 	return cri.New(cri.Options{
-		Version: version, Pods: d.pods, Containers: d.all, Images: d.images, Network: d.network,
+		Version: version, Pods: d.pods, Containers: d.all, Images: d.images, Network: d.network, Streams: d.streams,
 		CgroupDriver: runtimeapi.CgroupDriver_CGROUPFS, Handlers: handlers,
 		Info: func() map[string]any { return map[string]any{"config": d.cfg} },
 	})

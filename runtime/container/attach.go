@@ -29,7 +29,7 @@ func (s *Service) AttachClient(ctx context.Context, id string, client Streams) e
 	if err != nil {
 		return err
 	}
-	if err := c.running("attach"); err != nil {
+	if err := c.CheckRunning("attach"); err != nil {
 		return err
 	}
 	if c.rec.Launch.Terminal {

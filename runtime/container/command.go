@@ -35,11 +35,11 @@ func (s *Service) executable(id string, args []string) (*Container, error) {
 	if len(args) == 0 || args[0] == "" {
 		return nil, fmt.Errorf("cmd is empty: %w", errdefs.ErrInvalidArgument)
 	}
-	return c, c.running("exec")
+	return c, c.CheckRunning("exec")
 }
 
-// running refuses an event that needs the container's process.
-func (c *Container) running(e Event) error {
+// CheckRunning refuses an event that needs the container's process.
+func (c *Container) CheckRunning(e Event) error {
 	if st := c.Status().State; st != Running && st != Stopping {
 		return &TransitionError{From: st, Event: e}
 	}

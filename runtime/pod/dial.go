@@ -24,8 +24,8 @@ func (s *Service) Dial(ctx context.Context, id string, port uint16) (*net.TCPCon
 	if err != nil {
 		return nil, err
 	}
-	if st := p.Record().State; st != Ready {
-		return nil, &TransitionError{From: st, Event: "connect"}
+	if err := p.CheckReady("forward ports"); err != nil {
+		return nil, err
 	}
 	path := p.Namespace(namespace.Net)
 	if path == "" {
@@ -37,6 +37,14 @@ func (s *Service) Dial(ctx context.Context, id string, port uint16) (*net.TCPCon
 		return err
 	})
 	return conn, err
+}
+
+// CheckReady refuses an event that needs the pod's namespaces.
+func (p *Pod) CheckReady(e Event) error {
+	if st := p.Record().State; st != Ready {
+		return &TransitionError{From: st, Event: e}
+	}
+	return nil
 }
 
 // dial tries one address after the other, on this thread: for "localhost" Go would
