@@ -40,8 +40,14 @@ func become() (step string, err error) {
 	if err != nil {
 		return "read the plan", err
 	}
-	if !released() {
+	release, ok := released()
+	if !ok {
 		return "", nil // the launcher has gone; there is nobody to tell
+	}
+	for _, tasks := range release.Tasks {
+		if err := writeFile(tasks, "0"); err != nil { // 0: this thread
+			return "cgroup " + tasks, err
+		}
 	}
 	call(syscall.SYS_UMASK, 0) // modes are exact until the container's mask is set
 	c := newContainer(steps)
@@ -88,11 +94,23 @@ func readPlan() ([]plan.Step, error) {
 	return steps, err
 }
 
-// released waits until the launcher has put this process where it belongs.
-func released() bool {
-	b := make([]byte, 1)
-	n, err := call(syscall.SYS_READ, plan.ControlFd, ptr(&b[0]), 1)
-	return err == nil && n == 1 && b[0] == plan.Go
+// released waits for the launcher's word.
+func released() (plan.Release, bool) {
+	b := make([]byte, plan.MaxMessage)
+	n, err := call(syscall.SYS_READ, plan.ControlFd, ptr(&b[0]), uintptr(len(b)))
+	if err != nil {
+		return plan.Release{}, false
+	}
+	return plan.ParseRelease(b[:n])
+}
+
+func writeFile(path, text string) error {
+	n, err := openat(cwdFd, path, syscall.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer closeFd(n)
+	return writeAll(n, []byte(text))
 }
 
 // tell sends a message to the launcher. A dead launcher is no signal, but an error.

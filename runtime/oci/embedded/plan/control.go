@@ -8,7 +8,7 @@ const (
 )
 
 // Messages on the control socket begin with one of these bytes. The launcher
-// sends Go, once the process is in its cgroups. berth-init answers Console (with
+// sends Go (a Release), once the process may begin. berth-init answers Console (with
 // the descriptor), Failed (with a Failure), and Ready before what the seccomp
 // filter may forbid it to tell about: after Ready, the end of the socket means
 // that the program runs.
@@ -21,6 +21,32 @@ const (
 
 // MaxMessage bounds a message on the control socket.
 const MaxMessage = 4096
+
+// Release lets berth-init begin.
+type Release struct {
+	// Tasks are files of cgroup v1 that berth-init joins by, first of all.
+	Tasks []string
+}
+
+// Append adds the bytes of the message.
+func (r Release) Append(b []byte) ([]byte, error) {
+	c := &codec{buf: append(b, Go)}
+	list(c, &r.Tasks, text)
+	if len(c.buf) > MaxMessage {
+		return nil, Error("the paths of the cgroups are too long")
+	}
+	return c.buf, nil
+}
+
+// ParseRelease reads a message that begins with Go.
+func ParseRelease(b []byte) (r Release, ok bool) {
+	if len(b) == 0 || b[0] != Go {
+		return r, false
+	}
+	c := &codec{buf: b[1:], reading: true}
+	list(c, &r.Tasks, text)
+	return r, !c.bad && len(c.buf) == 0
+}
 
 // Failure is why a plan could not be carried out.
 type Failure struct {
