@@ -22,7 +22,7 @@ func (s *Supervisor) Start(ctx context.Context, r StartRequest) (*Started, error
 	var st Started
 	files, err := c.call(ctx, opStart, r, []sent{{filePlan, r.PlanFile}}, &st)
 	if err != nil {
-		return nil, fmt.Errorf("start %s: %w", r.ID, err)
+		return nil, err // it names its step, and the caller knows the container
 	}
 	return &st, st.take(files)
 }
@@ -158,7 +158,7 @@ func (s *Supervisor) Exec(ctx context.Context, r ExecRequest) (*Exec, error) {
 		c.mu.Lock()
 		delete(c.execs, key)
 		c.mu.Unlock()
-		return nil, fmt.Errorf("exec %s in %s: %w", r.ID, r.ContainerID, err)
+		return nil, err
 	}
 	return e, nil
 }
