@@ -38,10 +38,16 @@ func (s *Service) Create(ctx context.Context, podID string, cfg *runtimeapi.Cont
 	}
 	name := fmt.Sprintf("%s_%s_%d", p.Record().ID, cfg.Metadata.Name, cfg.Metadata.Attempt)
 	done := s.flights.DoChan("create "+name, func() (any, error) {
-		if c, ok := s.index.Named(name); ok {
-			if c.Status().State == Created && proto.Equal(c.rec.Config, cfg) {
-				return c.rec.ID, nil
+		c, ok := s.index.Named(name)
+		switch {
+		case !ok:
+		case c.Status().State == Created && proto.Equal(c.rec.Config, cfg):
+			return c.rec.ID, nil
+		case c.Status().State == Creating: // and nobody is at it: what a killed daemon left
+			if err := s.takeAway(ctx, c); err != nil {
+				return "", err
 			}
+		default:
 			return "", fmt.Errorf("container %s is there already, %s, as %s: %w", name, c.Status().State, c.rec.ID, errdefs.ErrAlreadyExists)
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), createLimit)

@@ -18,15 +18,25 @@ func (s *Service) Remove(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	id = c.rec.ID
-	if err := s.Stop(ctx, id, 0); err != nil {
+	if err := s.Stop(ctx, c.rec.ID, 0); err != nil {
 		return err
 	}
+	return s.takeAway(ctx, c)
+}
+
+// takeAway removes a container that does not run, once for all who ask.
+func (s *Service) takeAway(ctx context.Context, c *Container) error {
+	id := c.rec.ID
 	done := s.flights.DoChan("remove "+id, func() (any, error) {
 		if _, err := s.index.Get(id); err != nil {
 			return nil, nil // another call has removed it since
 		}
-		return nil, s.remove(context.WithoutCancel(ctx), c)
+		if c.Status().State != Creating { // its state is all that tells it from a whole one
+			if err := c.move(Remove, nil); err != nil {
+				return nil, err
+			}
+		}
+		return nil, s.discard(context.WithoutCancel(ctx), c)
 	})
 	select {
 	case r := <-done:
@@ -34,13 +44,6 @@ func (s *Service) Remove(ctx context.Context, id string) error {
 	case <-ctx.Done():
 		return fmt.Errorf("wait for the removal of container %s: %w", id, ctx.Err())
 	}
-}
-
-func (s *Service) remove(ctx context.Context, c *Container) error {
-	if err := c.move(Remove, nil); err != nil {
-		return err
-	}
-	return s.discard(ctx, c)
 }
 
 // discard takes away everything that a container may have; each step is

@@ -170,15 +170,24 @@ func (s *Service) Adoptable() []monitor.AdoptRequest {
 	return all
 }
 
-// Abandoned removes what a killed daemon left half created or half removed,
-// and the root file systems that belong to no container.
-func (s *Service) Abandoned(ctx context.Context) error {
-	var all errgroup.Group
-	all.SetLimit(4)
+// Abandoned is what a killed daemon left half created or half removed. To be
+// called before the first request.
+func (s *Service) Abandoned() []*Container {
+	var left []*Container
 	for _, c := range s.index.All() {
 		if st := c.Status().State; st == Creating || st == Removing {
-			all.Go(func() error { return s.discard(ctx, c) })
+			left = append(left, c)
 		}
+	}
+	return left
+}
+
+// Abandon removes them, and the root file systems that belong to no container.
+func (s *Service) Abandon(ctx context.Context, left []*Container) error {
+	var all errgroup.Group
+	all.SetLimit(4)
+	for _, c := range left {
+		all.Go(func() error { return s.takeAway(ctx, c) })
 	}
 	errs := []error{all.Wait()}
 	roots, err := s.Rootfs.List()

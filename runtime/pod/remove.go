@@ -20,8 +20,14 @@ func (s *Service) Remove(ctx context.Context, id string, drain, clear func(ctx c
 	if err := s.Stop(ctx, id, drain); err != nil {
 		return err
 	}
+	return s.remove(ctx, p, clear)
+}
+
+// remove takes a stopped pod away, once for all who ask.
+func (s *Service) remove(ctx context.Context, p *Pod, clear func(ctx context.Context, pod string) error) error {
+	id := p.Record().ID
 	waiting := func() string { return "removal of sandbox " + id }
-	_, err = s.join(ctx, "remove "+id, stopLimit, waiting, func(ctx context.Context) (string, error) {
+	_, err := s.join(ctx, "remove "+id, stopLimit, waiting, func(ctx context.Context) (string, error) {
 		if _, err := s.index.Get(id); err != nil {
 			return "", nil // another call has removed it since
 		}

@@ -64,7 +64,8 @@ func (s *Service) check(p *Pod) {
 }
 
 // Abandoned are the pods whose RunPodSandbox or removal a killed daemon left
-// undone. They must be taken down once the monitor and the network are there.
+// undone. They must be taken down once the monitor and the network are there. To
+// be called before the first request.
 func (s *Service) Abandoned() []*Pod {
 	var left []*Pod
 	for _, p := range s.index.All() {
@@ -77,13 +78,24 @@ func (s *Service) Abandoned() []*Pod {
 
 // Abandon takes one of them down. What fails stays, not ready, for the kubelet.
 func (s *Service) Abandon(ctx context.Context, p *Pod, clear func(ctx context.Context, pod string) error) error {
-	r := p.Record()
-	if r.State == Creating {
-		if err := s.release(ctx, p); err != nil {
-			return errors.Join(err, p.move(Stop))
-		}
-	} else if err := clear(ctx, r.ID); err != nil {
-		return err
+	if p.Record().State == Removing {
+		return s.remove(ctx, p, clear)
 	}
-	return s.forget(p)
+	return s.undoHalf(ctx, p)
+}
+
+// undoHalf takes down a half made pod, once for all who ask.
+func (s *Service) undoHalf(ctx context.Context, p *Pod) error {
+	id := p.Record().ID
+	waiting := func() string { return "undoing of half made sandbox " + id }
+	_, err := s.join(ctx, "undo "+id, stopLimit, waiting, func(ctx context.Context) (string, error) {
+		if _, err := s.index.Get(id); err != nil {
+			return "", nil // it is done
+		}
+		if err := s.release(ctx, p); err != nil {
+			return "", errors.Join(err, p.move(Stop))
+		}
+		return "", s.forget(p)
+	})
+	return err
 }

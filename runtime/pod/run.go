@@ -36,10 +36,16 @@ func (s *Service) Run(ctx context.Context, cfg *runtimeapi.PodSandboxConfig, han
 	return s.join(ctx, "run "+name, runLimit, waiting, func(ctx context.Context) (string, error) {
 		if p, ok := s.index.Named(name); ok {
 			r := p.Record()
-			if r.State == Ready && r.Handler == handler && proto.Equal(r.Config, cfg) {
+			switch {
+			case r.State == Ready && r.Handler == handler && proto.Equal(r.Config, cfg):
 				return r.ID, nil
+			case r.State == Creating: // and nobody is at it: what a killed daemon left
+				if err := s.undoHalf(ctx, p); err != nil {
+					return "", err
+				}
+			default:
+				return "", fmt.Errorf("sandbox %s is there already, %s, as %s: %w", name, r.State, r.ID, errdefs.ErrAlreadyExists)
 			}
-			return "", fmt.Errorf("sandbox %s is there already, %s, as %s: %w", name, r.State, r.ID, errdefs.ErrAlreadyExists)
 		}
 		id := index.NewID()
 		p := &Pod{dir: s.directory(id)}

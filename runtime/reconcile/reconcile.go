@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/berth-cri/berth/cni/network"
+	"github.com/berth-cri/berth/fault"
 	"github.com/berth-cri/berth/runtime/container"
 	"github.com/berth-cri/berth/runtime/monitor"
 	"github.com/berth-cri/berth/runtime/pod"
@@ -43,6 +44,11 @@ type Reconciler struct {
 	Images     Images
 	Network    Network
 	Log        *slog.Logger
+
+	// What an earlier daemon left half made or half removed. It is found before
+	// the gate opens: later, half made is also what requests are making.
+	halfPods       []*pod.Pod
+	halfContainers []*container.Container
 }
 
 // Restore reads the records. Nothing is asked of the monitor yet, which on
@@ -60,6 +66,7 @@ func (r *Reconciler) Recover(ctx context.Context) error {
 	if err := r.Containers.Reconcile(ctx); err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
+	r.halfPods, r.halfContainers = r.Pods.Abandoned(), r.Containers.Abandoned()
 	r.Log.Info("recovered", "pods", len(r.Pods.List()), "containers", len(r.Containers.List()), "took", time.Since(began))
 	return nil
 }
@@ -113,14 +120,18 @@ func (r *Reconciler) knows(id string) bool {
 // Clean takes away what an earlier daemon left half made or half removed, then
 // keeps the stores clean until the context ends.
 func (r *Reconciler) Clean(ctx context.Context, m Monitor) {
+	if err := fault.Hit("reconcile.clean"); err != nil {
+		r.Log.Error("clean up after an earlier daemon", "error", err)
+		return
+	}
 	if err := r.endStrangers(ctx, m); err != nil {
 		r.Log.Error("end processes without record", "error", err)
 	}
-	if err := r.Containers.Abandoned(ctx); err != nil {
+	if err := r.Containers.Abandon(ctx, r.halfContainers); err != nil {
 		r.Log.Error("clean up containers of an earlier daemon", "error", err)
 	}
 	var wg sync.WaitGroup
-	for _, p := range r.Pods.Abandoned() {
+	for _, p := range r.halfPods {
 		wg.Go(func() {
 			if err := r.Pods.Abandon(ctx, p, r.Containers.RemovePod); err != nil {
 				r.Log.Error("clean up a pod of an earlier daemon", "pod", p.Record().ID, "error", err)

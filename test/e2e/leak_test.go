@@ -35,6 +35,8 @@ func (n *node) leaksOver() {
 	check("network interfaces", func() []string { return bridgePorts(n.bridge) })
 	check("processes", func() []string { return n.processes() })
 	check("IP leases", func() []string { return n.leases() })
+	check("elements of nftables sets", func() []string { return n.filterElements() })
+	check("network records", func() []string { return entries(n.path("root/cni/attachments")) })
 	if fds := descriptors(n.cmd.Process.Pid, n.dir+"/state/"); len(fds) > 6 {
 		n.t.Errorf("left behind: descriptors of the daemon: %s", strings.Join(fds, "\n\t"))
 	}

@@ -135,6 +135,19 @@ func (n *node) write(name, content string) string {
 // start runs the daemon and waits until it answers.
 func (n *node) start() {
 	n.t.Helper()
+	n.launch()
+	eventually(n.t, 20*time.Second, "the daemon answers", func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_, err := n.rt.Version(ctx, &runtimeapi.VersionRequest{}, grpc.WaitForReady(true))
+		return err
+	})
+	n.started[n.monitor()] = true
+}
+
+// launch is start without the wait.
+func (n *node) launch() {
+	n.t.Helper()
 	n.cmd = exec.Command(filepath.Join(programs, "berth"), "serve", "--config", n.path("config.toml"))
 	n.cmd.Env = append(os.Environ(), n.env...)
 	n.cmd.Stdout, n.cmd.Stderr = n.log, n.log
@@ -153,13 +166,6 @@ func (n *node) start() {
 	}
 	n.rt = runtimeapi.NewRuntimeServiceClient(n.conn)
 	n.images = runtimeapi.NewImageServiceClient(n.conn)
-	eventually(n.t, 20*time.Second, "the daemon answers", func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		_, err := n.rt.Version(ctx, &runtimeapi.VersionRequest{}, grpc.WaitForReady(true))
-		return err
-	})
-	n.started[n.monitor()] = true
 }
 
 // kill ends the daemon with SIGKILL.

@@ -239,3 +239,50 @@ func (n *node) onlyUnavailable(err error) {
 		n.t.Errorf("got %v, want Unavailable", err)
 	}
 }
+
+// Requests that come at the first possible moment are not taken for what an
+// earlier daemon left half made.
+func TestRequestsAtTheGate(t *testing.T) {
+	t.Parallel()
+	n := prepareNode(t, faults("reconcile.clean=sleep(200ms);pod.run.files=sleep(400ms);container.create.root=sleep(400ms)"))
+	n.start()
+	n.pull(busybox)
+	home := n.pod(n.podConfig("home", hostNetwork))
+	for round := range 3 {
+		n.kill()
+		began := make(chan struct{})
+		var wg sync.WaitGroup
+		for i := range 6 {
+			name := fmt.Sprintf("r%d-%d", round, i)
+			wg.Go(func() {
+				<-began
+				for {
+					var err error
+					if i%2 == 0 {
+						_, err = n.runPod(context.Background(), n.podConfig(name))
+					} else {
+						_, err = n.create(home, containerConfig(name, "true"))
+					}
+					if err == nil {
+						return
+					}
+					if status.Code(err) != codes.Unavailable {
+						t.Errorf("%s: %v", name, err)
+						return
+					}
+				}
+			})
+		}
+		n.launch()
+		close(began)
+		wg.Wait()
+		n.started[n.monitor()] = true
+	}
+	time.Sleep(100 * time.Millisecond)
+	if pods := n.podNames(&runtimeapi.PodSandboxFilter{State: &runtimeapi.PodSandboxStateValue{}}); len(pods) != 1+3*3 {
+		t.Errorf("ready pods: %v", pods)
+	}
+	if containers := n.containerNames(nil); len(containers) != 3*3 {
+		t.Errorf("containers: %v", containers)
+	}
+}
