@@ -62,6 +62,8 @@ func (c *container) carryOut(s plan.Step) error {
 		return c.mount(s)
 	case *plan.Bind:
 		return c.bind(s)
+	case *plan.Layers:
+		return c.layers(s)
 	case *plan.CgroupV1:
 		return c.cgroupV1(s)
 	case *plan.Device:

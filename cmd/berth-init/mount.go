@@ -57,25 +57,31 @@ func (c *container) bind(s *plan.Bind) error {
 		return whyNoSource(s)
 	}
 	defer closeFd(tree)
+	if err := change(tree, s.Changes); err != nil {
+		return err
+	}
+	return c.place(tree, "source "+s.Source, s.Target, s.InProc)
+}
+
+// place attaches a tree at a path of the container: a directory at a directory,
+// a file at a file.
+func (c *container) place(tree int, source, path string, inProc bool) error {
 	st, err := fstat(tree)
 	if err != nil {
 		return err
 	}
 	directory := isDirectory(st)
-	target, err := c.checkedTarget(s.Target, directory, s.InProc)
+	target, err := c.checkedTarget(path, directory, inProc)
 	if err != nil {
 		return err
 	}
 	defer closeFd(target)
-	if place, err := fstat(target); err != nil {
+	if there, err := fstat(target); err != nil {
 		return err
-	} else if isDirectory(place) && !directory {
-		return explained{syscall.ENOTDIR, "source " + s.Source + " is a file, but the mount point is a directory"}
-	} else if !isDirectory(place) && directory {
-		return explained{syscall.ENOTDIR, "source " + s.Source + " is a directory, but the mount point is a file"}
-	}
-	if err := change(tree, s.Changes); err != nil {
-		return err
+	} else if isDirectory(there) && !directory {
+		return explained{syscall.ENOTDIR, source + " is a file, but the mount point is a directory"}
+	} else if !isDirectory(there) && directory {
+		return explained{syscall.ENOTDIR, source + " is a directory, but the mount point is a file"}
 	}
 	return attach(tree, target)
 }

@@ -6,32 +6,53 @@ import (
 	"github.com/berth-cri/berth/runtime/oci/embedded/plan"
 )
 
-// maxSetting bounds a value for fsconfig(2).
-const maxSetting = 255
+// overlay is what an overlay is made of. One without upper and work is
+// read-only.
+type overlay struct {
+	lower       []string // topmost first
+	upper, work string
+	options     []string
+}
 
 // rootOverlay mounts the layers. Since 6.8 they are given to the kernel one by
 // one; before that in one string, which has to fit into a page.
 func (c *container) rootOverlay(s *plan.RootOverlay) error {
-	tree, err := overlayByLayers(s)
-	if errnoOf(err) == syscall.EINVAL {
-		return c.overlayByString(s)
+	o := overlay{lower: s.Lower, upper: s.Upper, work: s.Work, options: s.Options}
+	if s.Volatile {
+		o.options = append([]string{"volatile"}, o.options...)
 	}
-	if err != nil {
+	tree, err := o.byLayers()
+	if err == nil {
+		return c.attachRoot(tree, s.Upper)
+	}
+	if err != syscall.EINVAL {
 		return err
 	}
-	return c.attachRoot(tree, s.Upper)
+	if err := c.cloneSources(); err != nil {
+		return err
+	}
+	if err := privateParent(s.Upper); err != nil {
+		return explain(err, "make the mount of "+s.Upper+" private")
+	}
+	if err := o.byString(s.Upper); err != nil {
+		return err
+	}
+	c.root, err = openat(cwdFd, s.Upper, oPath|syscall.O_DIRECTORY, 0)
+	return err
 }
 
-// overlayByLayers says EINVAL when the kernel or fsconfig cannot take the layers
-// like this. Kernels before 6.8 take every key and say so only when the file
-// system is created.
-func overlayByLayers(s *plan.RootOverlay) (int, error) {
+// maxSetting bounds a value for fsconfig(2).
+const maxSetting = 255
+
+// byLayers returns the overlay, mounted nowhere. It says EINVAL when the kernel
+// or fsconfig cannot take the layers like this.
+func (o *overlay) byLayers() (int, error) {
 	fs, err := call(sysFsopen, str("overlay"), fsopenCloexec)
 	if err != nil {
 		return -1, err
 	}
 	defer closeFd(fs)
-	for _, dir := range s.Lower {
+	for _, dir := range o.lower {
 		if len(dir) > maxSetting {
 			return -1, syscall.EINVAL
 		}
@@ -41,22 +62,26 @@ func overlayByLayers(s *plan.RootOverlay) (int, error) {
 			return -1, syscall.EINVAL
 		}
 	}
-	options := []string{"upperdir=" + s.Upper, "workdir=" + s.Work}
-	if s.Volatile {
-		options = append(options, "volatile")
+	var options []string
+	if o.upper != "" {
+		options = []string{"upperdir=" + o.upper, "workdir=" + o.work}
 	}
-	if len(s.Upper) > maxSetting || len(s.Work) > maxSetting {
+	if len(o.upper) > maxSetting || len(o.work) > maxSetting {
 		return -1, syscall.EINVAL
 	}
-	return makeFilesystem(fs, "overlay", append(options, s.Options...), 0)
+	return makeFilesystem(fs, "overlay", append(options, o.options...), 0)
 }
 
-// overlayByString names each directory by a descriptor's number: the string
-// stays short, and no character in a path can end it.
-func (c *container) overlayByString(s *plan.RootOverlay) error {
-	var lower string
-	var open []int
-	for i, dir := range append([]string{s.Upper, s.Work}, s.Lower...) {
+// byString mounts the overlay over a directory. It names each of its own by a
+// descriptor's number: the string stays short, and no character in a path can
+// end it.
+func (o *overlay) byString(over string) error {
+	dirs := o.lower
+	if o.upper != "" {
+		dirs = append([]string{o.upper, o.work}, o.lower...)
+	}
+	var numbers []string
+	for _, dir := range dirs {
 		n, err := openat(cwdFd, dir, oPath|syscall.O_DIRECTORY, 0)
 		if err == syscall.ENOENT {
 			return missing(dir)
@@ -64,39 +89,28 @@ func (c *container) overlayByString(s *plan.RootOverlay) error {
 		if err != nil {
 			return explain(err, dir)
 		}
-		open = append(open, n)
-		if i > 2 {
-			lower += ":"
-		}
-		if i > 1 {
-			lower += decimal(n)
-		}
+		defer closeFd(n)
+		numbers = append(numbers, decimal(n))
 	}
-	options := "lowerdir=" + lower + ",upperdir=" + decimal(open[0]) + ",workdir=" + decimal(open[1])
-	if s.Volatile {
-		options += ",volatile"
+	options := ""
+	if o.upper != "" {
+		options = "upperdir=" + numbers[0] + ",workdir=" + numbers[1] + ","
+		numbers = numbers[2:]
 	}
-	for _, o := range s.Options {
-		options += "," + o
+	options += "lowerdir=" + numbers[0]
+	for _, n := range numbers[1:] {
+		options += ":" + n
 	}
-	if err := c.cloneSources(); err != nil {
-		return err
-	}
-	if err := privateParent(s.Upper); err != nil {
-		return explain(err, "make the mount of "+s.Upper+" private")
+	for _, extra := range o.options {
+		options += "," + extra
 	}
 	if err := just(syscall.SYS_CHDIR, str("/proc/self/fd")); err != nil {
 		return err
 	}
-	if err := just(syscall.SYS_MOUNT, str("overlay"), str(s.Upper), str("overlay"), 0, str(options)); err != nil {
-		return explain(err, "overlay of "+s.Upper)
+	if err := just(syscall.SYS_MOUNT, str("overlay"), str(over), str("overlay"), 0, str(options)); err != nil {
+		return explain(err, "overlay of "+over)
 	}
-	for _, n := range open {
-		closeFd(n)
-	}
-	var err error
-	c.root, err = openat(cwdFd, s.Upper, oPath|syscall.O_DIRECTORY, 0)
-	return err
+	return nil
 }
 
 func missing(dir string) error { return explained{syscall.ENOENT, dir + " does not exist"} }

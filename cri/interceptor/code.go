@@ -58,8 +58,8 @@ func Status(err error) error {
 	for _, s := range sentinels {
 		if errors.Is(err, s) {
 			text := err.Error()
-			if !strings.HasPrefix(text, s.Error()) {
-				text = fmt.Sprintf("%s: %s", s, text)
+			if !strings.HasPrefix(text, s.Error()) { // moved to the front, not repeated
+				text = fmt.Sprintf("%s: %s", s, strings.Replace(text, s.Error()+": ", "", 1))
 			}
 			return status.Error(codes.Unknown, text)
 		}

@@ -35,6 +35,8 @@ func TestStatus(t *testing.T) {
 		"registry is away, sentinel deep down": {wrap(crierrors.ErrRegistryUnavailable), codes.Unknown, "RegistryUnavailable: step one"},
 		"registry is away, sentinel first": {
 			fmt.Errorf("%w: %w", crierrors.ErrRegistryUnavailable, errdefs.ErrUnavailable), codes.Unknown, "RegistryUnavailable: "},
+		"a volume, sentinel in the middle": {
+			fmt.Errorf("create: %w: no such path", crierrors.ErrImageVolumeMountFailed), codes.Unknown, "ImageVolumeMountFailed: create: no such path"},
 		"a status already": {status.Error(codes.Unimplemented, "x"), codes.Unimplemented, "x"},
 	} {
 		got := Status(tc.err)

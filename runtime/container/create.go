@@ -149,7 +149,9 @@ func (s *Service) describe(p *pod.Pod, r *Record, img *store.Image) (spec.Input,
 	if err != nil {
 		return none, rootfs.Overlay{}, err
 	}
-	r.Mounts = r.Config.GetMounts()
+	if err := s.imageVolumes(r, resolved.Mounts); err != nil {
+		return none, rootfs.Overlay{}, err
+	}
 	overlay, err := s.Rootfs.Prepare(r.ID, layers)
 	if err != nil {
 		return none, rootfs.Overlay{}, fmt.Errorf("make root of container: %w", err)

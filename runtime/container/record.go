@@ -31,8 +31,9 @@ type Record struct {
 	CreatedAt  int64                       `json:"createdAt"` // nanoseconds since the epoch
 	Config     *runtimeapi.ContainerConfig `json:"config"`
 	ImageID    string                      `json:"imageID"`
-	ImageRef   string                      `json:"imageRef"` // a repo digest where the image has one, else its id
-	Layers     []digest.Digest             `json:"layers"`   // diffIDs, base first; held in the image store
+	ImageRef   string                      `json:"imageRef"`          // a repo digest where the image has one, else its id
+	Layers     []digest.Digest             `json:"layers"`            // diffIDs, base first; held in the image store
+	Volumes    []digest.Digest             `json:"volumes,omitempty"` // the same of all image volumes together, in no order
 	Cgroup     string                      `json:"cgroup"`
 	Resources  *specs.LinuxResources       `json:"resources,omitempty"`
 	LogPath    string                      `json:"logPath,omitempty"`

@@ -32,6 +32,7 @@ func (s *Service) Restore() error {
 			continue
 		}
 		s.Images.Hold(c.rec.ID, c.rec.Layers)
+		s.Images.Hold(c.rec.ID, c.rec.Volumes)
 		if err := s.reopen(c); err != nil {
 			s.Log.Error("container not restored whole", "container", c.rec.ID, "error", err)
 		}

@@ -44,19 +44,34 @@ func (v *View) Close() error {
 	return v.root.Close()
 }
 
+// Find says nil when there is something at the path, resolved inside the image.
+// fs.ErrNotExist when there is not.
+func (v *View) Find(path string) error {
+	fd, err := v.open(path)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return err
+}
+
+// open only finds (O_PATH): opening a device or a FIFO does things, and a
+// whiteout is a device too where one layer is looked at without overlay.
+func (v *View) open(path string) (int, error) {
+	if v.root == nil {
+		return -1, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+	}
+	fd, err := linux.OpenInRoot(int(v.root.Fd()), path, unix.O_PATH)
+	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		return -1, fmt.Errorf("%w: %w", err, fs.ErrNotExist)
+	}
+	return fd, err
+}
+
 // ReadFile reads a regular file of at most limit bytes. The path is resolved
 // inside the image, links included. fs.ErrNotExist when there is nothing there, or
 // something that is not a file.
 func (v *View) ReadFile(path string, limit int64) ([]byte, error) {
-	if v.root == nil {
-		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
-	}
-	// O_PATH first: opening a device or a FIFO does things, and a whiteout is
-	// a device too where one layer is looked at without overlay.
-	fd, err := linux.OpenInRoot(int(v.root.Fd()), path, unix.O_PATH)
-	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
-		return nil, fmt.Errorf("%w: %w", err, fs.ErrNotExist)
-	}
+	fd, err := v.open(path)
 	if err != nil {
 		return nil, err
 	}

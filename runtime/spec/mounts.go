@@ -22,13 +22,12 @@ func mounts(in *Input, s *specs.Spec) error {
 	taken := map[string]bool{}
 	var binds []specs.Mount
 	for i, m := range asked {
-		b, err := bind(m, in.Resolved.Mounts[i])
+		b, err := volume(m, in.Resolved.Mounts[i], s)
 		if err != nil {
 			return fmt.Errorf("mounts[%d]: %w", i, err)
 		}
 		taken[b.Destination] = true
 		binds = append(binds, b)
-		propagateRoot(s, m.GetPropagation())
 	}
 	for _, m := range podMounts(in) {
 		if !taken[m.Destination] {
@@ -48,7 +47,16 @@ func mounts(in *Input, s *specs.Spec) error {
 	return nil
 }
 
-// bind translates one mount of the request. A read-only root does not make
+// volume translates one mount of the request.
+func volume(m *runtimeapi.Mount, from Source, s *specs.Spec) (specs.Mount, error) {
+	if IsImageVolume(m) {
+		return imageVolume(m, from.Layers), nil
+	}
+	propagateRoot(s, m.GetPropagation())
+	return bind(m, from)
+}
+
+// bind translates a mount of a path of the host. A read-only root does not make
 // mounts read-only: the kubelet says so for each.
 func bind(m *runtimeapi.Mount, from Source) (specs.Mount, error) {
 	options := []string{"rbind"}

@@ -61,7 +61,6 @@ func TestMounts(t *testing.T) {
 		"recursive but not read-only":   {in: refused(rro), kind: errdefs.IsInvalidArgument, want: "recursive_read_only"},
 		"recursive and propagated":      {in: refused(ro, rro, slave), kind: errdefs.IsInvalidArgument, want: "PROPAGATION_PRIVATE"},
 		"an unknown propagation":        {in: refused(prop(7)), kind: errdefs.IsInvalidArgument, want: "propagation"},
-		"an image":                      {in: refused(func(m *runtimeapi.Mount) { m.Image = &runtimeapi.ImageSpec{Image: "x"} }), kind: errdefs.IsNotImplemented, want: "mounts[0].image"},
 		"a path in no image":            {in: refused(func(m *runtimeapi.Mount) { m.ImageSubPath = "x" }), kind: errdefs.IsInvalidArgument, want: "image_sub_path"},
 		"mapped ids":                    {in: refused(func(m *runtimeapi.Mount) { m.GidMappings = []*runtimeapi.IDMapping{{}} }), kind: errdefs.IsNotImplemented, want: "uidMappings"},
 		"mount options":                 {in: refused(func(m *runtimeapi.Mount) { m.MountOptions = []string{"noexec"} }), kind: errdefs.IsNotImplemented, want: "mount_options"},

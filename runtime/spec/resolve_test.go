@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -104,7 +105,7 @@ func TestPropagationOfTheSource(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := (Source{Path: inside, MountPoint: dir, Shared: c.shared}); got[0] != want {
+			if want := (Source{Path: inside, MountPoint: dir, Shared: c.shared}); !reflect.DeepEqual(got[0], want) {
 				t.Errorf("got %+v, want %+v", got[0], want)
 			}
 		})
@@ -122,7 +123,7 @@ func TestPropagationOfTheSource(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := (Source{Path: dir, MountPoint: dir, Slave: true}); got[0] != want {
+		if want := (Source{Path: dir, MountPoint: dir, Slave: true}); !reflect.DeepEqual(got[0], want) {
 			t.Errorf("got %+v, want %+v", got[0], want)
 		}
 	})

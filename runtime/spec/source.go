@@ -11,21 +11,29 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// Source is where a bind mount comes from.
+// Source is where a mount comes from.
 type Source struct {
 	Path string // without symbolic links
+	// Layers are the directories of an image volume, topmost first. Whoever holds
+	// the image fills them in.
+	Layers []string
 	// What the mount that the path lies on shares with others. Known only where
 	// the request asks for propagation.
 	MountPoint    string
 	Shared, Slave bool
 }
 
-// PrepareMounts finds the sources of the mounts, one for each. A source that is
+// PrepareMounts finds the sources of the mounts, one for each; those of image
+// volumes stay empty. A source that is
 // missing is made as a directory, which the CRI calls an error but containerd
 // and CRI-O have always done, and hostPath volumes without a type rely on.
 func PrepareMounts(list []*runtimeapi.Mount) ([]Source, error) {
 	var out []Source
 	for i, m := range list {
+		if IsImageVolume(m) {
+			out = append(out, Source{})
+			continue
+		}
 		s, err := prepareMount(m)
 		if err != nil {
 			return nil, fmt.Errorf("mounts[%d].host_path: %w", i, err)

@@ -108,16 +108,18 @@ func validateMount(field string, m *runtimeapi.Mount) error {
 		return invalid(field+".container_path", m.GetContainerPath(), "the root itself cannot be mounted over")
 	}
 	switch {
-	case m.GetImage().GetImage() != "":
-		return notYet(field+".image", "image volumes are")
-	case m.GetImageSubPath() != "":
+	case !IsImageVolume(m) && m.GetImageSubPath() != "":
 		return invalid(field+".image_sub_path", m.GetImageSubPath(), "needs an image")
 	case len(m.GetUidMappings())+len(m.GetGidMappings()) > 0:
 		return notYet(field+".uidMappings", "id-mapped mounts are")
 	case len(m.GetMountOptions()) > 0:
 		return notYet(field+".mount_options", "mount options are")
 	}
-	if err := requiredPath(field+".host_path", m.GetHostPath()); err != nil {
+	if IsImageVolume(m) {
+		if err := validateImageVolume(field, m); err != nil {
+			return err
+		}
+	} else if err := requiredPath(field+".host_path", m.GetHostPath()); err != nil {
 		return err
 	}
 	if _, ok := runtimeapi.MountPropagation_name[int32(m.GetPropagation())]; !ok {

@@ -48,11 +48,15 @@ var unsupportedOptions = map[string]bool{
 	"remount": true, "tmpcopyup": true, "idmap": true, "ridmap": true, "iversion": true, "noiversion": true,
 }
 
+// subdirOption of util-linux mounts a part of a file system.
+const subdirOption = "X-mount.subdir="
+
 // options of a mount, sorted by what they are for.
 type options struct {
 	bind, recursive bool
 	own, below      attribute
 	propagation     uint64
+	subdir          string
 	data            []string // for the file system
 }
 
@@ -68,6 +72,8 @@ func parseOptions(list []string) (options, error) {
 			o.propagation = p
 		} else if word == "bind" || word == "rbind" {
 			o.bind, o.recursive = true, o.recursive || word == "rbind"
+		} else if path, ok := strings.CutPrefix(word, subdirOption); ok {
+			o.subdir = path
 		} else if unsupportedOptions[word] {
 			return o, unsupported("option " + word)
 		} else if !withoutEffect[word] {

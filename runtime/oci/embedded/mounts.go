@@ -48,6 +48,10 @@ func (c *compilation) mount(m specs.Mount) error {
 	switch {
 	case m.Type == "bind" || o.bind:
 		return c.bind(m.Source, target, o, allowed)
+	case m.Type == "overlay" && !o.writable():
+		return c.overlay(target, o)
+	case o.subdir != "":
+		return unsupported("option " + subdirOption + " of type " + m.Type)
 	case m.Type == "cgroup":
 		return c.cgroup(target, o)
 	case m.Type == "":
@@ -80,6 +84,13 @@ func (c *compilation) bind(source, target string, o options, inProc bool) error 
 			return invalid("option "+o.data[0], "is of a file system, and this is a bind mount")
 		}
 		return invalid("option "+o.data[0], "is not known for a bind mount")
+	}
+	if o.subdir != "" {
+		if o.recursive {
+			return unsupported("option " + subdirOption + " of a recursive bind mount")
+		}
+		c.add(&plan.Layers{Lower: []string{filepath.Clean(source)}, SubPath: o.subdir, Target: target, Changes: o.changes(true)})
+		return nil
 	}
 	c.add(&plan.Bind{
 		Source: filepath.Clean(source), Target: target, Recursive: o.recursive, Changes: o.changes(true), InProc: inProc,

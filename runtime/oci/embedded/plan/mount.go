@@ -29,6 +29,16 @@ type Bind struct {
 	InProc         bool
 }
 
+// Layers mounts an image that is not the root: one directory as it is, several
+// over each other, read-only.
+type Layers struct {
+	Lower   []string // directories of the host, topmost first
+	SubPath string   // a file or directory in them; empty: everything
+	Target  string
+	Options []string // of the overlay
+	Changes []Change
+}
+
 // CgroupV1 mounts a view of cgroup v1: a tmpfs with the process's own cgroup of
 // each hierarchy.
 type CgroupV1 struct {
@@ -82,6 +92,7 @@ type ReadonlyMount struct{ Path string }
 
 func (s *Mount) String() string         { return "mount " + s.Target }
 func (s *Bind) String() string          { return "mount " + s.Target }
+func (s *Layers) String() string        { return "mount " + s.Target }
 func (s *CgroupV1) String() string      { return "mount " + s.Target }
 func (s *Device) String() string        { return "device " + s.Path }
 func (s *Symlink) String() string       { return "symlink " + s.Path }
@@ -93,6 +104,7 @@ func (s *ReadonlyMount) String() string { return "read-only mount " + s.Path }
 
 func (*Mount) op() op         { return opMount }
 func (*Bind) op() op          { return opBind }
+func (*Layers) op() op        { return opLayers }
 func (*CgroupV1) op() op      { return opCgroupV1 }
 func (*Device) op() op        { return opDevice }
 func (*Symlink) op() op       { return opSymlink }
@@ -119,6 +131,14 @@ func (s *Bind) fields(c *codec) {
 	flag(c, &s.Recursive)
 	list(c, &s.Changes, change)
 	flag(c, &s.InProc)
+}
+
+func (s *Layers) fields(c *codec) {
+	list(c, &s.Lower, text)
+	text(c, &s.SubPath)
+	text(c, &s.Target)
+	list(c, &s.Options, text)
+	list(c, &s.Changes, change)
 }
 
 func change(c *codec, v *Change) {

@@ -18,8 +18,8 @@ func filled(t testing.TB) []Step {
 		fill(t, reflect.ValueOf(s).Elem())
 		steps = append(steps, s)
 	}
-	if len(steps) != int(opExec) {
-		t.Fatalf("%d kinds of steps, of %d", len(steps), opExec)
+	if len(steps) != int(opNext)-1 {
+		t.Fatalf("%d kinds of steps, of %d", len(steps), opNext-1)
 	}
 	return steps
 }

@@ -51,6 +51,11 @@ const (
 	opUmask
 	opProgram
 	opExec
+
+	// Later ones: plans of running containers outlive an upgrade.
+	opLayers
+
+	opNext // the number after the last
 )
 
 // step returns an empty step of the kind, nil for an unknown one.
@@ -134,6 +139,8 @@ func (o op) step() Step {
 		return &Program{}
 	case opExec:
 		return &Exec{}
+	case opLayers:
+		return &Layers{}
 	}
 	return nil
 }
