@@ -25,7 +25,7 @@ func (c *container) rootOverlay(s *plan.RootOverlay) error {
 	if err == nil {
 		return c.attachRoot(tree, s.Upper)
 	}
-	if err != syscall.EINVAL {
+	if errnoOf(err) != syscall.EINVAL {
 		return err
 	}
 	if err := c.cloneSources(); err != nil {
@@ -45,7 +45,8 @@ func (c *container) rootOverlay(s *plan.RootOverlay) error {
 const maxSetting = 255
 
 // byLayers returns the overlay, mounted nowhere. It says EINVAL when the kernel
-// or fsconfig cannot take the layers like this.
+// or fsconfig cannot take the layers like this. Kernels before 6.8 take every key
+// and say so only when the file system is created.
 func (o *overlay) byLayers() (int, error) {
 	fs, err := call(sysFsopen, str("overlay"), fsopenCloexec)
 	if err != nil {

@@ -38,7 +38,7 @@ func layerTree(s *plan.Layers) (int, error) {
 	if err == nil && s.SubPath == "" {
 		return tree, nil
 	}
-	if err != nil && err != syscall.EINVAL {
+	if err != nil && errnoOf(err) != syscall.EINVAL {
 		return -1, err
 	}
 	// Only of a mount that is attached can a part be cloned (before 6.15), and
