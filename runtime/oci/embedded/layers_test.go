@@ -137,7 +137,7 @@ func TestLayersAsVolumeThatFail(t *testing.T) {
 		"no layer":                       {"overlay", []string{"ro"}, "no lowerdir"},
 		"a part of another file system":  {"tmpfs", []string{subdirOption + "x"}, "X-mount.subdir"},
 		"a part of a recursive bind":     {"bind", []string{"rbind", subdirOption + "x"}, "recursive"},
-		"an option that is not known":    {"overlay", []string{both, "nonsense"}, "nonsense"},
+		"an option that is not known":    {"overlay", []string{both, "nonsense"}, "invalid argument"},
 		"a directory on a file of image": {"overlay", []string{both}, "is a directory, but the mount point is a file"},
 	} {
 		t.Run(name, func(t *testing.T) {
