@@ -97,9 +97,9 @@ func TestPodsReachEachOther(t *testing.T) {
 	id := n.run(two, containerConfig("client", "sleep 1000; :"))
 	v4, v6 := n.addresses(one)
 	own4, own6 := n.addresses(two)
-	for _, url := range []string{"http://" + v4 + ":8080/name", "http://[" + v6 + "]:8080/name"} {
-		if out, code := n.exec(id, "wget -T 10 -qO- "+url); out != "one\n" || code != 0 {
-			t.Errorf("%s from a neighbour: %q", url, out)
+	for _, address := range []string{v4, v6} {
+		if out, code := n.exec(id, "printf 'GET /name HTTP/1.0\\r\\n\\r\\n' | nc -w 10 "+address+" 8080 | tail -1"); out != "one\n" || code != 0 {
+			t.Errorf("%s from a neighbour: %q", address, out)
 		}
 	}
 	for _, address := range []string{v4, own4, v6, own6, "127.0.0.1", "::1"} {
