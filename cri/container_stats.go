@@ -93,7 +93,7 @@ func containerStats(c *container.Container, st container.Stats, mountpoint strin
 		Cpu:           cpuUsage(st.Reading),
 		Memory:        memoryUsage(st.Reading),
 		WritableLayer: layerUsage(st.Layer, mountpoint),
-		Swap:          swapUsage(st.Reading, c.Resources()),
+		Swap:          swapUsage(st.Reading, c.Limits().Config),
 		Io:            ioUsage(st.Reading),
 	}
 }

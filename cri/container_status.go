@@ -61,7 +61,7 @@ func containerStatus(c *container.Container) *runtimeapi.ContainerStatus {
 		User:        rec.User,
 		StopSignal:  signal(rec.StopSignal),
 	}
-	if r := rec.Config.GetLinux().GetResources(); r != nil {
+	if r := c.Limits().Config; r != nil {
 		reply.Resources = &runtimeapi.ContainerResources{Linux: r}
 	}
 	if reply.State != runtimeapi.ContainerState_CONTAINER_CREATED {

@@ -81,7 +81,7 @@ func (s *Server) containerSubject(p *pod.Record, c *container.Container, st cont
 		ID:        rec.Cgroup, Image: image, Name: rec.ID,
 		Namespace: p.Config.GetMetadata().GetNamespace(), Pod: p.Config.GetMetadata().GetName(),
 		Sample: st.Sample, Started: time.Unix(0, status.StartedAt),
-		Limits: &metrics.Limits{LinuxContainerResources: c.Resources()},
+		Limits: &metrics.Limits{LinuxContainerResources: c.Limits().Config},
 	}
 	if fs != nil {
 		subject.Disk = &metrics.Disk{Filesystem: *fs}

@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -203,5 +204,29 @@ func TestUnifiedIsWritten(t *testing.T) {
 	b, err := os.ReadFile(c.tracked() + "/cgroup.max.depth")
 	if err != nil || strings.TrimSpace(string(b)) != "3" {
 		t.Errorf("%q %v", b, err)
+	}
+}
+
+// What an update has set where nothing was set before can be taken back too.
+func TestChangeRestored(t *testing.T) {
+	m := host(t)
+	c := create(t, m, "one", &specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: ptr(uint64(512))}})
+	before := limits(t, c)
+	restore, err := c.Change(&specs.LinuxResources{
+		CPU:    &specs.LinuxCPU{Shares: ptr(uint64(256)), Quota: ptr(int64(30000)), Period: ptr(uint64(60000)), Cpus: "0"},
+		Memory: &specs.LinuxMemory{Limit: ptr(int64(64 << 20)), Swap: ptr(int64(64 << 20))},
+		Pids:   &specs.LinuxPids{Limit: ptr(int64(77))},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now := limits(t, c); maps.Equal(now, before) {
+		t.Errorf("nothing has changed: %v", now)
+	}
+	if err := restore(); err != nil {
+		t.Fatal(err)
+	}
+	if now := limits(t, c); !maps.Equal(now, before) {
+		t.Errorf("restored to %v, was %v", now, before)
 	}
 }

@@ -162,16 +162,34 @@ func (s setting) write(dir, value string) error {
 // Set changes the resources of a living cgroup, all or nothing. Devices cannot
 // be changed: leave them out.
 func (c *Cgroup) Set(res *specs.LinuxResources) error {
-	if res == nil {
-		return nil
-	}
-	if err := c.set(res); err != nil {
-		return fmt.Errorf("update cgroup %s: %w", c.path, err)
-	}
-	return nil
+	_, err := c.Change(res)
+	return err
 }
 
-func (c *Cgroup) set(res *specs.LinuxResources) (err error) {
+// Change is Set for one who may have to take it back: restore writes what the
+// files had in them before.
+func (c *Cgroup) Change(res *specs.LinuxResources) (restore func() error, err error) {
+	var undo []func() error
+	restore = func() (err error) {
+		for _, f := range slices.Backward(undo) {
+			err = errors.Join(err, f())
+		}
+		return err
+	}
+	if res == nil {
+		return restore, nil
+	}
+	if err := c.set(res, &undo); err != nil {
+		if e := restore(); e != nil {
+			err = errors.Join(err, fmt.Errorf("restore: %w", e))
+		}
+		return nil, fmt.Errorf("update cgroup %s: %w", c.path, err)
+	}
+	return restore, nil
+}
+
+// set leaves in undo what takes back each write that was made.
+func (c *Cgroup) set(res *specs.LinuxResources, undo *[]func() error) error {
 	if err := c.checkPath(); err != nil {
 		return err
 	}
@@ -186,17 +204,6 @@ func (c *Cgroup) set(res *specs.LinuxResources) (err error) {
 	if err != nil {
 		return err
 	}
-	var undo []func() error
-	defer func() {
-		if err == nil {
-			return
-		}
-		for _, f := range slices.Backward(undo) {
-			if e := f(); e != nil {
-				err = errors.Join(err, fmt.Errorf("restore: %w", e))
-			}
-		}
-	}()
 	for _, s := range settings {
 		dir, err := c.home(s, have, why)
 		if err != nil {
@@ -218,7 +225,7 @@ func (c *Cgroup) set(res *specs.LinuxResources) (err error) {
 		if err := s.write(dir, s.value); err != nil {
 			return err
 		}
-		undo = append(undo, func() error {
+		*undo = append(*undo, func() error {
 			if s.undo != nil {
 				return s.write(dir, s.undo(old))
 			}

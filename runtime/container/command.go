@@ -114,7 +114,7 @@ func (c *Container) Spec() (*specs.Spec, error) {
 // prepareExec makes the plan of a command with the container's own environment,
 // user, capabilities and working directory.
 func (c *Container) prepareExec(command []string) (embedded.Prepared, error) {
-	p := c.rec.Exec
+	p := c.prepared(c.rec.Exec)
 	plan, err := os.ReadFile(c.file(execFile))
 	if err != nil {
 		return p, err

@@ -5,6 +5,7 @@
 //
 //	container.json  what was asked for and decided at creation (Record); never changed
 //	status.json     where it is now (Status)
+//	limits.json     what updates have made of its limits since (Limits)
 //	config.json     the OCI runtime-spec
 //	plan, exec      the same for berth-init: for the container, for a command in it
 //	stdin, stdout, stderr, carry, exit.json   see package monitor

@@ -84,6 +84,9 @@ type Container struct {
 	live   *live // guarded by mu: descriptors of the running process, else nil
 
 	meter stats.Meter
+
+	updating sync.Mutex             // held by an update, which a start must not meet half done
+	limits   atomic.Pointer[Limits] // nil before the first update
 }
 
 // live are the descriptors that the daemon keeps so that a dead monitor can be
@@ -125,6 +128,7 @@ const (
 	specFile   = "config.json"
 	planFile   = "plan"
 	execFile   = "exec"
+	limitsFile = "limits.json"
 )
 
 // move applies an event and f to a copy of the status, writes the copy, and

@@ -33,6 +33,9 @@ func (s *Service) Restore() error {
 		}
 		s.Images.Hold(c.rec.ID, c.rec.Layers)
 		s.Images.Hold(c.rec.ID, c.rec.Volumes)
+		if err := c.loadLimits(); err != nil {
+			s.Log.Error("updated limits of container are lost: those of its creation count", "container", c.rec.ID, "error", err)
+		}
 		if err := s.reopen(c); err != nil {
 			s.Log.Error("container not restored whole", "container", c.rec.ID, "error", err)
 		}

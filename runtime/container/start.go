@@ -29,7 +29,10 @@ func (s *Service) Start(ctx context.Context, id string) error {
 		return fmt.Errorf("pod sandbox of container: %w", err)
 	}
 	// The time is taken before the start: an exit may overtake the reply.
-	if err := c.move(Start, func(st *Status) { st.StartedAt = time.Now().UnixNano() }); err != nil {
+	c.updating.Lock()
+	err = c.move(Start, func(st *Status) { st.StartedAt = time.Now().UnixNano() })
+	c.updating.Unlock()
+	if err != nil {
 		return err
 	}
 	// Half a start helps nobody: it ends by itself, not with the client's patience.
@@ -74,7 +77,7 @@ func (s *Service) start(ctx context.Context, c *Container, p *pod.Pod) (err erro
 			return err
 		}
 	}
-	cg, err := s.Cgroups.Create(r.Cgroup, r.Resources)
+	cg, err := s.Cgroups.Create(r.Cgroup, c.Limits().Resources)
 	if err != nil {
 		return fmt.Errorf("make cgroup: %w", err)
 	}
@@ -91,7 +94,7 @@ func (s *Service) start(ctx context.Context, c *Container, p *pod.Pod) (err erro
 		return err
 	}
 	started, err := s.monitor.Start(ctx, monitor.StartRequest{
-		ID: r.ID, Dir: c.dir, Prepared: r.Launch, PlanFile: plan,
+		ID: r.ID, Dir: c.dir, Prepared: c.prepared(r.Launch), PlanFile: plan,
 		Cgroup: placement(cg), KillCgroup: cg.KillDir(), Log: r.LogPath, Stdin: r.Config.Stdin,
 	})
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"github.com/berth-cri/berth/runtime/rootfs"
 	"github.com/berth-cri/berth/runtime/stats"
 	"github.com/containerd/errdefs"
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 // How long questions wait for the walk of a writable layer that is too old. The
@@ -51,11 +50,6 @@ func (s *Service) Stats(ctx context.Context, c *Container, all bool) (Stats, err
 
 // Pids are the processes of a container.
 func (s *Service) Pids(c *Container) ([]int, error) { return s.Cgroups.Load(c.rec.Cgroup).Pids() }
-
-// Resources are the limits in the words of the CRI; nil when there are none.
-func (c *Container) Resources() *runtimeapi.LinuxContainerResources {
-	return c.rec.Config.GetLinux().GetResources()
-}
 
 // FsUsage adds up the writable layers of all containers, in bytes and inodes. A
 // container that is removed meanwhile counts nothing.

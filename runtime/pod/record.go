@@ -30,6 +30,7 @@ type Record struct {
 	IPs       []string                     `json:"ips,omitempty"`       // in the order of the CNI result
 	Interface string                       `json:"interface,omitempty"` // that has them, in the pod
 	Reaper    *Reaper                      `json:"reaper,omitempty"`
+	Resources *Resources                   `json:"resources,omitempty"` // of the last update
 	// Released: everything but the record has been given back. Until then a
 	// stop is to be repeated.
 	Released bool `json:"released,omitempty"`

@@ -17,6 +17,15 @@ const (
 	maxPeriod = 1000000
 )
 
+// ValidateResources checks limits that come by themselves, in the field of a
+// request.
+func ValidateResources(field string, r *runtimeapi.LinuxContainerResources) error {
+	if err := validateResources(r); err != nil {
+		return fmt.Errorf("%s.%w", field, err)
+	}
+	return nil
+}
+
 // validateResources checks limits; its errors start with the field's name.
 func validateResources(r *runtimeapi.LinuxContainerResources) error {
 	if p := r.GetCpuPeriod(); p != 0 && (p < minPeriod || p > maxPeriod) {

@@ -1,0 +1,124 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/berth-cri/berth/fault"
+	"github.com/berth-cri/berth/linux"
+	"github.com/berth-cri/berth/runtime/cgroup"
+	"github.com/berth-cri/berth/runtime/spec"
+	"github.com/berth-cri/berth/undo"
+	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// Update changes the limits of a container that was created or runs, all or
+// nothing. What the change does not speak of stays. A memory limit below what
+// is used now is refused: the kernel would kill for it.
+func (s *Service) Update(ctx context.Context, id string, change *runtimeapi.LinuxContainerResources) error {
+	c, err := s.index.Get(id)
+	if err != nil {
+		return err
+	}
+	c.updating.Lock()
+	defer c.updating.Unlock()
+	for c.Status().State == Starting { // a start is short
+		if err := pause(ctx, c, 2*time.Millisecond); err != nil {
+			return fmt.Errorf("wait for the start of container %s: %w", c.rec.ID, err)
+		}
+	}
+	state := c.Status().State
+	if state != Created && state != Running {
+		return &TransitionError{From: state, Event: "update resources"}
+	}
+	old := c.Limits()
+	now, err := s.changed(c, old, change)
+	if err != nil {
+		return err
+	}
+	var u undo.Stack
+	// Half an update is none: it goes on when the client has gone away.
+	ctx = context.WithoutCancel(ctx)
+	if state == Running {
+		err = precondition(s.apply(c, old, now, &u))
+	}
+	if err == nil {
+		err = fault.Hit("container.update.record")
+	}
+	if err == nil {
+		err = c.storeLimits(now)
+	}
+	return u.Run(ctx, err)
+}
+
+// changed are the limits after a valid change.
+func (s *Service) changed(c *Container, old *Limits, change *runtimeapi.LinuxContainerResources) (*Limits, error) {
+	cfg := merged(old.Config, change)
+	if err := spec.ValidateResources("linux", cfg); err != nil {
+		return nil, err
+	}
+	translated, err := spec.Resources(cfg, s.Spec.Host)
+	if err != nil {
+		return nil, fmt.Errorf("linux.%w", err)
+	}
+	translated.Devices = old.Resources.Devices
+	adj := spec.OOMScoreAdj(cfg, s.Spec.Host)
+	return &Limits{Version: recordVersion, Config: cfg, Resources: translated, OOMScoreAdj: &adj}, nil
+}
+
+// apply gives the limits to the running container, and the old ones back to the
+// undo stack.
+func (s *Service) apply(c *Container, old, now *Limits, u *undo.Stack) error {
+	cg := s.Cgroups.Load(c.rec.Cgroup)
+	restore, err := cg.Change(settable(now.Resources))
+	if err != nil {
+		return err
+	}
+	u.Push("set the old limits", func(context.Context) error { return restore() })
+	if old.OOMScoreAdj != nil && *old.OOMScoreAdj == *now.OOMScoreAdj {
+		return nil
+	}
+	if old.OOMScoreAdj != nil {
+		u.Push("set the old oom_score_adj", func(context.Context) error { return setOOMScore(cg, *old.OOMScoreAdj) })
+	}
+	return setOOMScore(cg, *now.OOMScoreAdj)
+}
+
+// settable are the limits that a living cgroup takes.
+func settable(r *specs.LinuxResources) *specs.LinuxResources {
+	all := *r
+	all.Devices = nil // fixed at creation
+	if r.Memory != nil {
+		m, check := *r.Memory, true
+		m.CheckBeforeUpdate = &check
+		all.Memory = &m
+	}
+	return &all
+}
+
+// setOOMScore changes every process of a container; those that are born later
+// inherit it.
+func setOOMScore(cg *cgroup.Cgroup, adj int) error {
+	pids, err := cg.Pids()
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		err := linux.WriteKernel("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", strconv.Itoa(adj))
+		switch {
+		case errors.Is(err, unix.ESRCH), errors.Is(err, os.ErrNotExist): // it has ended
+		case errors.Is(err, unix.EACCES):
+			return fmt.Errorf("linux.oom_score_adj: %d: to go lower takes CAP_SYS_RESOURCE: %w: %w", adj, err, errdefs.ErrFailedPrecondition)
+		case err != nil:
+			return fmt.Errorf("linux.oom_score_adj: %w", err)
+		}
+	}
+	return nil
+}
