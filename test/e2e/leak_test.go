@@ -140,7 +140,7 @@ func (n *node) processes() []string {
 
 func (n *node) leases() []string {
 	var found []string
-	filepath.WalkDir(n.path("root/cni"), func(path string, d fs.DirEntry, err error) error {
+	filepath.WalkDir(n.path("root/cni/networks"), func(path string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() && strings.ContainsAny(d.Name(), ".:") && !strings.HasPrefix(d.Name(), "last_reserved") {
 			found = append(found, path)
 		}
