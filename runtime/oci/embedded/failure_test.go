@@ -237,6 +237,12 @@ func TestAppArmorProfiles(t *testing.T) {
 	if r := run(t, p, err); r.stdout != "unconfined\n" {
 		t.Errorf("%q %q", r.stdout, r.stderr)
 	}
+	sleeper := script("exec sleep 1000")
+	sleeper.Process.ApparmorProfile = "unconfined"
+	target := background(t, sleeper, overlayOf(t))
+	if r, err := execIn(t, sleeper, target, nil, "cat /proc/self/attr/apparmor/current"); err != nil || r.stdout != "unconfined\n" {
+		t.Errorf("an exec: %q %v", r.stdout, err)
+	}
 	s.Process.ApparmorProfile = "no-such-profile"
 	p, err = Compile(s, overlayOf(t))
 	if _, err = try(t, p, err); err == nil || !errors.Is(err, errdefs.ErrNotFound) {

@@ -1,7 +1,8 @@
 package plan
 
 // codec walks over the fields of a step in one direction: each step names its
-// fields once, for writing and for reading.
+// fields once, for writing and for reading. Writing only looks at them: the
+// texts of a step can be those of a spec that others read at the same time.
 type codec struct {
 	buf     []byte // writing: what is written; reading: what is left
 	reading bool
@@ -56,21 +57,27 @@ func (c *codec) length() int {
 
 func flag(c *codec, v *bool) {
 	n := uint8(0)
-	if *v {
+	if !c.reading && *v {
 		n = 1
 	}
 	number(c, &n)
-	*v = n == 1
+	if c.reading {
+		*v = n == 1
+	}
 	c.bad = c.bad || n > 1
 }
 
 // text is a string that a system call can take: it holds no NUL.
 func text(c *codec, v *string) {
-	b := []byte(*v)
-	octets(c, &b)
-	*v = string(b)
-	for i := range b {
-		c.bad = c.bad || b[i] == 0
+	if !c.reading {
+		c.put(uint64(len(*v)))
+		c.buf = append(c.buf, *v...)
+	} else {
+		n := c.length()
+		*v, c.buf = string(c.buf[:n]), c.buf[n:]
+	}
+	for i := range len(*v) {
+		c.bad = c.bad || (*v)[i] == 0
 	}
 }
 

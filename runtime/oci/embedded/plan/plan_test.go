@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -71,6 +72,21 @@ func TestEveryFieldOfEveryStepSurvives(t *testing.T) {
 			t.Fatalf("the first %d of %d bytes count as the whole plan", n, len(b))
 		}
 	}
+}
+
+// The steps share their lists with specs, of which several plans can be made at
+// the same time; the race detector sees a write.
+func TestEncodeOnlyReads(t *testing.T) {
+	steps := filled(t)
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			if _, err := Encode(steps); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
 }
 
 func TestDecodeRefuses(t *testing.T) {
