@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -30,6 +31,7 @@ type node struct {
 	bridge  string
 	env     []string
 	network string // of the [cni] section; empty: the builtin network
+	pins    string // of the [image] section, a TOML list
 	config  string // more of config.toml
 	cmd     *exec.Cmd
 	log     *lockedBuffer
@@ -110,12 +112,13 @@ default_cgroup_parent = %q
 level = "debug"
 [image]
 registry_config_dir = %q
+pinned = %s
 [cni]
 conf_dir = %q
 bin_dirs = [%q]
 %s
 %s
-`, n.path("root"), n.path("state"), n.path("sock"), n.cgroup, n.path("certs.d"), n.path("net.d"), n.path("cni-bin"), n.network, n.config))
+`, n.path("root"), n.path("state"), n.path("sock"), n.cgroup, n.path("certs.d"), cmp.Or(n.pins, "[]"), n.path("net.d"), n.path("cni-bin"), n.network, n.config))
 	n.write("certs.d/registry.test/hosts.toml", fmt.Sprintf("server = %q\n", registryURL))
 	n.write("certs.d/mirrored.test/hosts.toml", fmt.Sprintf("server = \"http://127.0.0.1:1\"\n[host.%q]\ncapabilities = [\"pull\", \"resolve\"]\n", registryURL))
 }
