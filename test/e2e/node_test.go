@@ -24,21 +24,22 @@ import (
 
 // node is one daemon with everything that belongs to it.
 type node struct {
-	t       *testing.T
-	n       int // makes names of this node's own
-	dir     string
-	cgroup  string // parent of all its cgroups
-	bridge  string
-	env     []string
-	network string // of the [cni] section; empty: the builtin network
-	pins    string // of the [image] section, a TOML list
-	config  string // more of config.toml
-	cmd     *exec.Cmd
-	log     *lockedBuffer
-	conn    *grpc.ClientConn
-	rt      runtimeapi.RuntimeServiceClient
-	images  runtimeapi.ImageServiceClient
-	started map[int]bool // monitors seen, to be ended
+	t        *testing.T
+	n        int // makes names of this node's own
+	dir      string
+	cgroup   string // parent of all its cgroups
+	bridge   string
+	env      []string
+	network  string // of the [cni] section; empty: the builtin network
+	pins     string // of the [image] section, a TOML list
+	progress string // how long a pull may stand still; empty: 5m
+	config   string // more of config.toml
+	cmd      *exec.Cmd
+	log      *lockedBuffer
+	conn     *grpc.ClientConn
+	rt       runtimeapi.RuntimeServiceClient
+	images   runtimeapi.ImageServiceClient
+	started  map[int]bool // monitors seen, to be ended
 }
 
 var nodes atomic.Int32
@@ -113,12 +114,13 @@ level = "debug"
 [image]
 registry_config_dir = %q
 pinned = %s
+pull_progress_timeout = %q
 [cni]
 conf_dir = %q
 bin_dirs = [%q]
 %s
 %s
-`, n.path("root"), n.path("state"), n.path("sock"), n.cgroup, n.path("certs.d"), cmp.Or(n.pins, "[]"), n.path("net.d"), n.path("cni-bin"), n.network, n.config))
+`, n.path("root"), n.path("state"), n.path("sock"), n.cgroup, n.path("certs.d"), cmp.Or(n.pins, "[]"), cmp.Or(n.progress, "5m"), n.path("net.d"), n.path("cni-bin"), n.network, n.config))
 	n.write("certs.d/registry.test/hosts.toml", fmt.Sprintf("server = %q\n", registryURL))
 	n.write("certs.d/mirrored.test/hosts.toml", fmt.Sprintf("server = \"http://127.0.0.1:1\"\n[host.%q]\ncapabilities = [\"pull\", \"resolve\"]\n", registryURL))
 }
