@@ -21,15 +21,14 @@ func (s *Server) PodSandboxStatus(_ context.Context, r *runtimeapi.PodSandboxSta
 	if err != nil {
 		return nil, fmt.Errorf("status of pod sandbox %s: %w", r.GetPodSandboxId(), err)
 	}
+	// The time first: the kubelet drops events that are older than it, and the
+	// status must not be one of before such an event.
+	now := time.Now().UnixNano()
 	rec := p.Record()
 	reply := &runtimeapi.PodSandboxStatusResponse{
-		Status:    sandboxStatus(rec),
-		Timestamp: time.Now().UnixNano(),
-	}
-	for _, c := range s.Containers.List() {
-		if c.Record().Pod == rec.ID {
-			reply.ContainersStatuses = append(reply.ContainersStatuses, containerStatus(c))
-		}
+		Status:             sandboxStatus(rec),
+		Timestamp:          now,
+		ContainersStatuses: s.containerStatuses(rec.ID),
 	}
 	if r.GetVerbose() {
 		reply.Info, err = info(map[string]any{
@@ -42,6 +41,17 @@ func (s *Server) PodSandboxStatus(_ context.Context, r *runtimeapi.PodSandboxSta
 		}
 	}
 	return reply, nil
+}
+
+// containerStatuses are those of the containers of a sandbox.
+func (s *Server) containerStatuses(pod string) []*runtimeapi.ContainerStatus {
+	var all []*runtimeapi.ContainerStatus
+	for _, c := range s.Containers.List() {
+		if c.Record().Pod == pod {
+			all = append(all, containerStatus(c))
+		}
+	}
+	return all
 }
 
 func sandboxStatus(r *pod.Record) *runtimeapi.PodSandboxStatus {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 
+	"github.com/berth-cri/berth/cri/events"
 	"github.com/berth-cri/berth/imageservice"
 	"github.com/berth-cri/berth/runtime/container"
 	"github.com/berth-cri/berth/runtime/pod"
@@ -34,6 +35,7 @@ type Options struct {
 	Streams      Streams
 	CgroupDriver runtimeapi.CgroupDriver
 	Handlers     []*runtimeapi.RuntimeHandler // the default as ""
+	Events       *events.Hub
 	// Info is what a verbose Status tells beside the conditions, ready for JSON.
 	Info func() map[string]any
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/berth-cri/berth/cni/network"
 	"github.com/berth-cri/berth/config"
 	"github.com/berth-cri/berth/cri"
+	"github.com/berth-cri/berth/cri/events"
 	"github.com/berth-cri/berth/cri/interceptor"
 	"github.com/berth-cri/berth/cri/streaming"
 	"github.com/berth-cri/berth/fault"
@@ -51,6 +52,8 @@ type daemonParts struct {
 	pods    *pod.Service
 	all     *container.Service
 	streams *streaming.Server
+	events  events.Hub
+	api     *cri.Server
 	node    *reconcile.Reconciler
 }
 
@@ -100,7 +103,7 @@ func runServe(ctx context.Context, cfg *config.Config) error {
 	defer d.images.Close()
 	defer supervisor.Close()
 	defer d.network.Close()
-	d.server().Register(server)
+	d.api.Register(server)
 
 	served := make(chan error, 2)
 	go func() { served <- server.Serve(listener) }()
@@ -126,6 +129,7 @@ func runServe(ctx context.Context, cfg *config.Config) error {
 	log.Info("stopping; containers go on")
 	notify(log, daemon.SdNotifyStopping)
 	d.streams.Close() // while the monitor can still be asked to end what they run
+	d.events.Close()  // their clients wait for ever else
 	stop(server)
 	return nil
 }
@@ -206,6 +210,8 @@ func assemble(cfg *config.Config, log *slog.Logger) (*daemonParts, error) {
 	if d.streams, err = listenStreams(cfg.Streaming, d, log); err != nil {
 		return nil, err
 	}
+	d.api = d.server()
+	d.pods.Changed, d.all.Changed = d.api.PodChanged, d.api.ContainerChanged
 	d.node = &reconcile.Reconciler{Pods: d.pods, Containers: d.all, Images: d.images, Network: d.network, Log: log}
 	return d, nil
 }
@@ -296,7 +302,7 @@ func (d *daemonParts) server() *cri.Server {
 	}
 	return cri.New(cri.Options{
 		Version: version, Pods: d.pods, Containers: d.all, Images: d.images, Network: d.network, Streams: d.streams,
-		CgroupDriver: runtimeapi.CgroupDriver_CGROUPFS, Handlers: handlers,
+		CgroupDriver: runtimeapi.CgroupDriver_CGROUPFS, Handlers: handlers, Events: &d.events,
 		Info: func() map[string]any { return map[string]any{"config": d.cfg} },
 	})
 }

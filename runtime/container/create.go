@@ -69,6 +69,7 @@ func (s *Service) create(ctx context.Context, p *pod.Pod, name string, cfg *runt
 		CreatedAt: time.Now().UnixNano(), Config: cfg,
 	}
 	c := newContainer(s.directory(r.ID), r, &Status{Version: recordVersion, State: Creating})
+	s.tellOf(c)
 	if err := s.index.Add(r.ID, name, c); err != nil {
 		return "", err
 	}

@@ -85,6 +85,8 @@ type Container struct {
 
 	meter stats.Meter
 
+	changed func(runtimeapi.ContainerEventType) // tells whoever listens; set before anybody has the container
+
 	updating sync.Mutex             // held by an update, which a start must not meet half done
 	limits   atomic.Pointer[Limits] // nil before the first update
 }
@@ -147,7 +149,10 @@ func (c *Container) move(e Event, f func(*Status)) error {
 	if err := atomicfile.WriteJSON(c.file(statusFile), &s); err != nil {
 		return fmt.Errorf("write container status: %w", err)
 	}
-	c.status.Store(&s)
+	old := c.status.Swap(&s)
+	for _, told := range told(old.State, &s) {
+		c.changed(told)
+	}
 	if s.State == Exited {
 		close(c.exited) // the table lets nothing be Exited twice
 	}
@@ -199,7 +204,7 @@ func load(dir string) (*Container, error) {
 }
 
 func newContainer(dir string, r *Record, s *Status) *Container {
-	c := &Container{dir: dir, rec: r, exited: make(chan struct{})}
+	c := &Container{dir: dir, rec: r, exited: make(chan struct{}), changed: func(runtimeapi.ContainerEventType) {}}
 	c.status.Store(s)
 	if s.State == Exited || s.State == Removing {
 		close(c.exited)

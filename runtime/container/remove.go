@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/berth-cri/berth/fault"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 // Remove kills the container when it runs, and removes it. The name is free
@@ -75,5 +76,8 @@ func (s *Service) discard(ctx context.Context, c *Container) error {
 		return fmt.Errorf("remove directory of container: %w", err)
 	}
 	s.index.Remove(c.rec.ID, c.rec.Name)
+	if c.Status().State != Creating { // of which nobody has heard
+		c.changed(runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT)
+	}
 	return nil
 }

@@ -27,6 +27,7 @@ func (s *Service) Restore() error {
 	}
 	slices.SortFunc(all, func(a, b *Container) int { return cmp.Compare(a.rec.CreatedAt, b.rec.CreatedAt) })
 	for _, c := range all {
+		s.tellOf(c)
 		if err := s.index.Add(c.rec.ID, c.rec.Name, c); err != nil {
 			s.Log.Error("container not restored", "container", c.rec.ID, "error", err)
 			continue

@@ -70,7 +70,11 @@ type Options struct {
 	// SpoolDir is on a disk: what attached clients have not read yet waits
 	// there, in files without a name.
 	SpoolDir string
-	Log      *slog.Logger
+	// Changed hears what happens to containers, in its order, when it has been
+	// written down. It is called with the container locked and must not wait;
+	// nil is nobody.
+	Changed func(*Container, runtimeapi.ContainerEventType)
+	Log     *slog.Logger
 }
 
 // Service is all containers of the node.

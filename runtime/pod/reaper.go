@@ -120,7 +120,9 @@ func (s *Service) Exited(e monitor.Exit) {
 	s.Log.Warn("PID 1 of pod ended", "pod", e.ID, "code", e.Code)
 	if err := p.move(Stop); err != nil {
 		s.Log.Error("pod", "pod", e.ID, "error", err)
+		return
 	}
+	p.tellEnd()
 }
 
 // Adoptable are the reapers that a new monitor must take over. The descriptors

@@ -44,6 +44,9 @@ type Pod struct {
 	mu    sync.Mutex // serialises changes of rec and of its file
 	rec   atomic.Pointer[Record]
 	pidfd *os.File // guarded by mu: of the reaper
+	ended bool     // guarded by mu: its end has been told
+
+	changed func(runtimeapi.ContainerEventType) // tells whoever listens; set before anybody has the pod
 
 	meter stats.Meter // of the cgroup that the kubelet made for the pod
 }
@@ -101,7 +104,8 @@ func (p *Pod) change(f func(*Record) error) error {
 	if err := atomicfile.WriteJSON(p.File(recordFile), &r); err != nil {
 		return fmt.Errorf("write pod record: %w", err)
 	}
-	p.rec.Store(&r)
+	old := p.rec.Swap(&r)
+	p.tell(old.State, r.State)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/berth-cri/berth/fault"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 // Remove stops the pod when it is not stopped, and removes it; clear removes
@@ -56,5 +57,8 @@ func (s *Service) forget(p *Pod) error {
 	}
 	r := p.Record()
 	s.index.Remove(r.ID, r.Name)
+	if r.State != Creating { // of which nobody has heard
+		p.changed(runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT)
+	}
 	return nil
 }

@@ -23,6 +23,7 @@ func (s *Service) Restore() error {
 	}
 	slices.SortFunc(pods, func(a, b *Pod) int { return cmp.Compare(a.Record().CreatedAt, b.Record().CreatedAt) })
 	for _, p := range pods {
+		s.tellOf(p)
 		if err := s.index.Add(p.Record().ID, p.Record().Name, p); err != nil {
 			s.Log.Error("pod not restored", "pod", p.Record().ID, "error", err)
 			continue

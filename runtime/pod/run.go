@@ -49,6 +49,7 @@ func (s *Service) Run(ctx context.Context, cfg *runtimeapi.PodSandboxConfig, han
 		}
 		id := index.NewID()
 		p := &Pod{dir: s.directory(id)}
+		s.tellOf(p)
 		now.Store(p)
 		p.rec.Store(&Record{
 			Version: recordVersion, ID: id, Name: name, State: Creating,

@@ -12,6 +12,7 @@ import (
 	"github.com/berth-cri/berth/runtime/cgroup"
 	"github.com/berth-cri/berth/runtime/index"
 	"golang.org/x/sync/singleflight"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 // runLimit bounds one RunPodSandbox, which goes on when its caller has gone
@@ -35,6 +36,10 @@ type Options struct {
 	// Sysctls are set in every pod with a network of its own, unless the pod
 	// sets them itself.
 	Sysctls map[string]string
+	// Changed hears what happens to pods, in its order, when it has been
+	// written down. It is called with the pod locked and must not wait; nil is
+	// nobody.
+	Changed func(*Pod, runtimeapi.ContainerEventType)
 	Log     *slog.Logger
 }
 
