@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -69,6 +70,34 @@ func readRecord(path string) (*Record, error) {
 	return &r, nil
 }
 
+// aside ends the name of a record that could not be read.
+const aside = ".broken"
+
+// recorded is what a pod is attached to, nil when it is to nothing. A damaged
+// record is put together anew from libcni's cache, which has the configurations
+// of ADD too.
+func (m *Manager) recorded(p Pod) (*Record, error) {
+	path := m.recordPath(p.ID)
+	r, err := readRecord(path)
+	if err == nil {
+		return r, nil
+	}
+	if _, asideErr := os.Stat(path + aside); isNotExist(err) && isNotExist(asideErr) {
+		return nil, nil
+	}
+	cached, cacheErr := m.cni.GetCachedAttachments(p.ID)
+	if cacheErr != nil {
+		return nil, errors.Join(err, cacheErr)
+	}
+	m.opts.Logger.Warn("network record is damaged; using what libcni has cached", "pod", p.ID, "networks", len(cached), "error", err)
+	r = &Record{Version: 1, Pod: p, BootID: bootID()}
+	for _, a := range cached {
+		r.Networks = append(r.Networks, Attachment{IfName: a.IfName, Config: a.Config})
+	}
+	slices.SortFunc(r.Networks, func(a, b Attachment) int { return strings.Compare(a.IfName, b.IfName) })
+	return r, nil
+}
+
 // Recorded lists what has not been freed. A record that cannot be read is set
 // aside, so that it is reported once; the others are returned beside the error.
 func (m *Manager) Recorded() ([]Record, error) {
@@ -90,7 +119,7 @@ func (m *Manager) Recorded() ([]Record, error) {
 			all = append(all, *r)
 		case errors.Is(err, fs.ErrNotExist): // freed meanwhile
 		default:
-			errs = append(errs, fmt.Errorf("network record set aside: %w", err), os.Rename(path, path+".broken"))
+			errs = append(errs, fmt.Errorf("network record set aside: %w", err), os.Rename(path, path+aside))
 		}
 	}
 	return all, errors.Join(errs...)

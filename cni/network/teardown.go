@@ -20,12 +20,12 @@ import (
 // to attach is success; after an error the record stays and Teardown can be
 // called again.
 func (m *Manager) Teardown(ctx context.Context, p Pod) error {
-	rec, err := readRecord(m.recordPath(p.ID))
-	if isNotExist(err) {
-		return nil
-	}
+	rec, err := m.recorded(p)
 	if err != nil {
 		return fmt.Errorf("tear down network of pod %s: %w", p.ID, err)
+	}
+	if rec == nil {
+		return nil
 	}
 	path := p.Netns
 	if path == "" {
@@ -67,8 +67,10 @@ func (m *Manager) detach(ctx context.Context, rec *Record, path string) error {
 	if err := fault.Hit("network.teardown.deleted"); err != nil {
 		return err
 	}
-	if err := os.Remove(m.recordPath(rec.Pod.ID)); err != nil && !isNotExist(err) {
-		return fmt.Errorf("remove network record: %w", err)
+	for _, suffix := range []string{"", aside} {
+		if err := os.Remove(m.recordPath(rec.Pod.ID) + suffix); err != nil && !isNotExist(err) {
+			return fmt.Errorf("remove network record: %w", err)
+		}
 	}
 	return nil
 }
