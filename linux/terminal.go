@@ -16,21 +16,19 @@ func SetWindowSize(master *os.File, columns, rows uint16) error {
 	})
 }
 
-// EndOfFile is the character that, typed at the start of a line, is end of file
-// to who reads the terminal: ^D unless changed, 0 for none. Where the terminal
-// hands on whole lines, one that is typed in the middle of a line only hands on
-// what there is of it.
-func EndOfFile(master *os.File) (char byte, lines bool, err error) {
+// EndOfFile is the character that is end of file when it is typed: ^D unless
+// changed, 0 for none.
+func EndOfFile(master *os.File) (char byte, err error) {
 	err = control(master, func(fd int) error {
 		return retry("ioctl TCGETS", func() error {
 			t, err := unix.IoctlGetTermios(fd, unix.TCGETS) // asked at the master, it is the slave's
 			if err == nil {
-				char, lines = t.Cc[unix.VEOF], t.Lflag&unix.ICANON != 0
+				char = t.Cc[unix.VEOF]
 			}
 			return err
 		})
 	})
-	return char, lines, err
+	return char, err
 }
 
 // Nonblocking gives a descriptor of its own in Go's poller, so that Close ends

@@ -2,7 +2,6 @@ package streaming
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -116,8 +115,8 @@ func (c *command) serve(ctx context.Context, in io.Reader, out, errs io.WriteClo
 	}
 	go connOf(ctx).watch()
 	err := c.run(ctx, client)
-	if errors.Is(context.Cause(ctx), container.ErrDaemonStops) {
-		return container.ErrDaemonStops
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx) // and not "context canceled"
 	}
 	return err
 }

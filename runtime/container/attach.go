@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 
 	"github.com/berth-cri/berth/linux"
 	"github.com/berth-cri/berth/runtime/index"
 	"github.com/berth-cri/berth/runtime/monitor"
+	"github.com/containerd/errdefs"
 )
 
 // ErrDaemonStops is the cause of a context that ends because the daemon does:
@@ -47,17 +49,22 @@ func (s *Service) AttachClient(ctx context.Context, id string, client Streams) e
 		return precondition(err)
 	}
 	defer c.followWindow(client)()
+	var dismissed atomic.Bool // we end it, not the client
 	switch {
 	case stdin != nil:
 		go func() {
 			input(stdin, client.Stdin)
 			stdin.Close()
-			s.inputEnded(ctx, c, a, client)
+			if !dismissed.Load() && !errors.Is(context.Cause(ctx), ErrDaemonStops) {
+				s.inputEnded(context.WithoutCancel(ctx), c, a, client)
+			}
 		}()
 	case client.Stdin != nil:
 		go input(io.Discard, client.Stdin)
 	}
-	if err := a.Copy(ctx, client.Stdout, client.Stderr); err != nil {
+	err = a.Copy(ctx, client.Stdout, client.Stderr)
+	if err != nil {
+		dismissed.Store(errdefs.IsUnavailable(err) || errdefs.IsResourceExhausted(err))
 		return fmt.Errorf("attached to container %s: %w", c.rec.ID, err)
 	}
 	return nil
@@ -78,12 +85,9 @@ func (c *Container) followWindow(client Streams) (stop func()) {
 
 // inputEnded is called when a client has typed all that it will.
 func (s *Service) inputEnded(ctx context.Context, c *Container, a *monitor.Attachment, client Streams) {
-	if errors.Is(context.Cause(ctx), ErrDaemonStops) {
-		return
-	}
 	once := c.rec.Config.GetStdinOnce() && !c.rec.Launch.Terminal
 	if once {
-		s.endStdin(context.WithoutCancel(ctx), c)
+		s.endStdin(ctx, c)
 	}
 	if !once || client.Stdout == nil && client.Stderr == nil {
 		a.Detach()

@@ -139,7 +139,10 @@ func (s *Service) execTerminal(ctx context.Context, c *Container, args []string,
 	var out sync.WaitGroup
 	out.Go(func() { output(client.Stdout, x.Console) })
 	if client.Stdin != nil {
-		go func() { typeEnd(x.Console, input(x.Console, client.Stdin)) }()
+		go func() {
+			input(x.Console, client.Stdin)
+			typeEnd(x.Console)
+		}()
 	}
 	if exit, err = x.wait(ctx); err != nil {
 		return exit, err
@@ -149,16 +152,19 @@ func (s *Service) execTerminal(ctx context.Context, c *Container, args []string,
 	return exit, nil
 }
 
-// typeEnd types end of file, as a person would. A terminal has no other: closing
-// it is hanging up, which kills who reads.
-func typeEnd(console *os.File, last byte) {
-	char, lines, err := linux.EndOfFile(console)
-	if err != nil || char == 0 {
-		return
+// typeEnd types end of file, as a person would: a terminal has no other, as
+// closing it is hanging up, which kills who reads. It is typed again and again
+// until the terminal is closed, for the first may only end a line that was begun,
+// or be lost to a shell that starts its own line editing just then.
+func typeEnd(console *os.File) {
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		char, err := linux.EndOfFile(console)
+		if err != nil || char == 0 {
+			return
+		}
+		if _, err := console.Write([]byte{char}); err != nil {
+			return
+		}
+		time.Sleep(wait)
 	}
-	keys := []byte{char}
-	if lines && last != 0 && last != '\n' && last != '\r' {
-		keys = append(keys, char) // the first hands on the line that was begun
-	}
-	console.Write(keys)
 }

@@ -66,22 +66,20 @@ func rest(w io.Writer, from *os.File, buf []byte) {
 	}
 }
 
-// input moves what a client sends to a process until the end of either, says
-// which byte was the last, and reads on: what is not read of one stream would hold
-// up the client's others (k8s#74551).
-func input(to io.Writer, from io.Reader) (last byte) {
+// input moves what a client sends to a process. What a process does not take any
+// more is read and thrown away, or it would hold up the client's other streams.
+func input(to io.Writer, from io.Reader) {
 	buf := pages.Get().(*[]byte)
 	defer pages.Put(buf)
 	for {
 		n, err := from.Read(*buf)
 		if n > 0 {
-			last = (*buf)[n-1]
 			if _, err := to.Write((*buf)[:n]); err != nil {
 				to = io.Discard
 			}
 		}
 		if err != nil {
-			return last
+			return
 		}
 	}
 }

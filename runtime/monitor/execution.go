@@ -2,12 +2,15 @@ package monitor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 
 	"github.com/berth-cri/berth/linux"
 	"github.com/berth-cri/berth/runtime/oci"
@@ -20,6 +23,7 @@ type execution struct {
 	startTime  uint64
 	pidfd      *os.File
 	killCgroup string
+	cgroup     oci.Placement
 	timedOut   atomic.Bool
 	log        func(error)
 }
@@ -58,7 +62,7 @@ func (s *Server) exec(ctx context.Context, owner *session, r ExecRequest) (_ rep
 	if err != nil {
 		return reply{}, err
 	}
-	e := &execution{key: key, pid: p.Pid, startTime: p.StartTime, killCgroup: r.KillCgroup, log: s.report}
+	e := &execution{key: key, pid: p.Pid, startTime: p.StartTime, killCgroup: r.KillCgroup, cgroup: r.Cgroup, log: s.report}
 	if e.pidfd, err = pollable(p.Pidfd); err != nil {
 		killAndReap(p)
 		s.reaper.forget(p.Pid)
@@ -86,7 +90,7 @@ func (s *Server) dropExec(key execKey) {
 // watchExec follows an exec to its end and tells its owner.
 func (s *Server) watchExec(e *execution, owner *session, r ExecRequest) {
 	if r.Tied && !owner.tie(e) {
-		e.kill()
+		go e.abandon()
 	}
 	if r.Timeout > 0 {
 		deadline := time.AfterFunc(r.Timeout, func() {
@@ -120,6 +124,24 @@ func (e *execution) kill() {
 	}
 	if err := killCgroup(e.killCgroup); err != nil {
 		e.log(fmt.Errorf("kill exec %s in %s: %w", e.key.id, e.key.container, err))
+	}
+}
+
+// abandon is kill for an exec whose client has gone, and will not remove its
+// cgroups. They are busy until the last process has run its exit to the end.
+func (e *execution) abandon() {
+	e.kill()
+	dirs := []string{e.cgroup.V2Dir}
+	for _, procs := range e.cgroup.Procs {
+		dirs = append(dirs, filepath.Dir(procs))
+	}
+	for _, dir := range dirs {
+		if dir == "" {
+			continue
+		}
+		for end := time.Now().Add(killTimeout); errors.Is(linux.Rmdir(dir), unix.EBUSY) && time.Now().Before(end); {
+			time.Sleep(5 * time.Millisecond)
+		}
 	}
 }
 

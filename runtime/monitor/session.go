@@ -70,7 +70,7 @@ func (s *Server) ServeClient(sock *net.UnixConn) {
 	c.tied, c.attached = nil, nil
 	c.mu.Unlock()
 	for e := range orphans {
-		go e.kill()
+		go e.abandon()
 	}
 	for _, a := range attached {
 		a.end(fmt.Errorf("the connection to the monitor has ended: %w", errdefs.ErrUnavailable))
