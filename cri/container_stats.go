@@ -33,6 +33,13 @@ func (s *Server) ListContainerStats(ctx context.Context, r *runtimeapi.ListConta
 	return &runtimeapi.ListContainerStatsResponse{Stats: s.listContainerStats(ctx, r.GetFilter())}, nil
 }
 
+// StreamContainerStats is ListContainerStats in chunks.
+func (s *Server) StreamContainerStats(r *runtimeapi.StreamContainerStatsRequest, to runtimeapi.RuntimeService_StreamContainerStatsServer) error {
+	return stream(s.listContainerStats(to.Context(), r.GetFilter()), wireSize, func(chunk []*runtimeapi.ContainerStats) error {
+		return to.Send(&runtimeapi.StreamContainerStatsResponse{ContainerStats: chunk})
+	})
+}
+
 func (s *Server) listContainerStats(ctx context.Context, f *runtimeapi.ContainerStatsFilter) []*runtimeapi.ContainerStats {
 	mountpoint := s.Images.FsUsage().Mountpoint
 	return collect(s.statsOf(f), func(c *container.Container) (*runtimeapi.ContainerStats, bool) {

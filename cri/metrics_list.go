@@ -25,6 +25,13 @@ func (s *Server) ListPodSandboxMetrics(ctx context.Context, _ *runtimeapi.ListPo
 	return &runtimeapi.ListPodSandboxMetricsResponse{PodMetrics: s.sandboxMetrics(ctx)}, nil
 }
 
+// StreamPodSandboxMetrics is ListPodSandboxMetrics in chunks.
+func (s *Server) StreamPodSandboxMetrics(_ *runtimeapi.StreamPodSandboxMetricsRequest, to runtimeapi.RuntimeService_StreamPodSandboxMetricsServer) error {
+	return stream(s.sandboxMetrics(to.Context()), wireSize, func(chunk []*runtimeapi.PodSandboxMetrics) error {
+		return to.Send(&runtimeapi.StreamPodSandboxMetricsResponse{PodSandboxMetrics: chunk})
+	})
+}
+
 func (s *Server) sandboxMetrics(ctx context.Context) []*runtimeapi.PodSandboxMetrics {
 	var pods []*pod.Pod
 	for _, p := range s.Pods.List() {

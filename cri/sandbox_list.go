@@ -4,13 +4,32 @@ import (
 	"context"
 
 	"github.com/berth-cri/berth/runtime/pod"
+	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 // ListPodSandbox. CRI: the parts of the filter are ANDed; an unknown id gives
 // an empty list.
 func (s *Server) ListPodSandbox(_ context.Context, r *runtimeapi.ListPodSandboxRequest) (*runtimeapi.ListPodSandboxResponse, error) {
-	f := r.GetFilter()
+	list, err := s.listSandboxes(r.GetFilter())
+	if err != nil {
+		return nil, err
+	}
+	return reply(&runtimeapi.ListPodSandboxResponse{}, list), nil
+}
+
+// StreamPodSandboxes is ListPodSandbox in chunks.
+func (s *Server) StreamPodSandboxes(r *runtimeapi.StreamPodSandboxesRequest, to runtimeapi.RuntimeService_StreamPodSandboxesServer) error {
+	list, err := s.listSandboxes(r.GetFilter())
+	if err != nil {
+		return err
+	}
+	return stream(list, func(b []byte) int { return len(b) }, func(chunk [][]byte) error {
+		return to.Send(reply(&runtimeapi.StreamPodSandboxesResponse{}, chunk))
+	})
+}
+
+func (s *Server) listSandboxes(f *runtimeapi.PodSandboxFilter) ([][]byte, error) {
 	if f.GetState() != nil {
 		if _, ok := runtimeapi.PodSandboxState_name[int32(f.State.State)]; !ok {
 			return nil, badEnum("filter.state", int32(f.State.State))
@@ -23,22 +42,24 @@ func (s *Server) ListPodSandbox(_ context.Context, r *runtimeapi.ListPodSandboxR
 			pods = append(pods, p)
 		}
 	}
-	reply := &runtimeapi.ListPodSandboxResponse{}
+	wanted := make([]*pod.Record, 0, len(pods))
 	for _, p := range pods {
 		rec := p.Record()
-		state := sandboxState(rec)
-		if f.GetState() != nil && f.State.State != state || !matches(rec.Config.GetLabels(), f.GetLabelSelector()) {
+		if f.GetState() != nil && f.State.State != sandboxState(rec) || !matches(rec.Config.GetLabels(), f.GetLabelSelector()) {
 			continue
 		}
-		reply.Items = append(reply.Items, &runtimeapi.PodSandbox{
+		wanted = append(wanted, rec)
+	}
+	all := f.GetId() == "" && len(wanted) == len(pods)
+	return s.podEntries.of(wanted, all, func(rec *pod.Record) proto.Message {
+		return &runtimeapi.PodSandbox{
 			Id:             rec.ID,
 			Metadata:       rec.Config.GetMetadata(),
-			State:          state,
+			State:          sandboxState(rec),
 			CreatedAt:      rec.CreatedAt,
 			Labels:         rec.Config.GetLabels(),
 			Annotations:    rec.Config.GetAnnotations(),
 			RuntimeHandler: rec.Handler,
-		})
-	}
-	return reply, nil
+		}
+	})
 }

@@ -30,6 +30,13 @@ func (s *Server) ListPodSandboxStats(ctx context.Context, r *runtimeapi.ListPodS
 	return &runtimeapi.ListPodSandboxStatsResponse{Stats: s.listSandboxStats(ctx, r.GetFilter())}, nil
 }
 
+// StreamPodSandboxStats is ListPodSandboxStats in chunks.
+func (s *Server) StreamPodSandboxStats(r *runtimeapi.StreamPodSandboxStatsRequest, to runtimeapi.RuntimeService_StreamPodSandboxStatsServer) error {
+	return stream(s.listSandboxStats(to.Context(), r.GetFilter()), wireSize, func(chunk []*runtimeapi.PodSandboxStats) error {
+		return to.Send(&runtimeapi.StreamPodSandboxStatsResponse{PodSandboxStats: chunk})
+	})
+}
+
 func (s *Server) listSandboxStats(ctx context.Context, f *runtimeapi.PodSandboxStatsFilter) []*runtimeapi.PodSandboxStats {
 	all := s.Pods.List()
 	if id := f.GetId(); id != "" {

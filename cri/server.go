@@ -45,6 +45,9 @@ type Server struct {
 	runtimeapi.UnimplementedRuntimeServiceServer
 	runtimeapi.UnimplementedImageServiceServer
 	Options
+
+	podEntries       entries[*pod.Record]
+	containerEntries entries[containerVersion]
 }
 
 // New returns a server for Register.
