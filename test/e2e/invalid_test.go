@@ -189,7 +189,6 @@ func TestInvalidContainers(t *testing.T) {
 		"user that is not there":  {security(func(s *runtimeapi.LinuxContainerSecurityContext) { s.RunAsUsername = "nobody-here" }), codes.InvalidArgument, []string{"nobody-here"}},
 		"huge pages without controller": {resources(&runtimeapi.LinuxContainerResources{HugepageLimits: []*runtimeapi.HugepageLimit{{PageSize: "2MB", Limit: 1 << 21}}}),
 			codes.FailedPrecondition, []string{"hugepage_limits[0]"}},
-		"image volume": {mount(&runtimeapi.Mount{ContainerPath: "/x", Image: &runtimeapi.ImageSpec{Image: busybox}}), codes.Unimplemented, []string{"mounts[0].image"}},
 		"mapped mount": {mount(&runtimeapi.Mount{ContainerPath: "/x", HostPath: "/tmp", UidMappings: []*runtimeapi.IDMapping{{Length: 1}}}), codes.Unimplemented, []string{"mounts[0]"}},
 		"CDI device":   {func(c *config) { c.CDIDevices = []*runtimeapi.CDIDevice{{Name: "a/b=c"}} }, codes.Unimplemented, []string{"CDI_devices"}},
 		"AppArmor profile": {security(func(s *runtimeapi.LinuxContainerSecurityContext) {

@@ -5,9 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/types/known/emptypb"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -39,36 +37,6 @@ func (n *node) containerNames(f *runtimeapi.ContainerFilter) []string {
 	}
 	slices.Sort(names)
 	return names
-}
-
-func unaryNames(d *grpc.ServiceDesc) (names []string) {
-	for _, m := range d.Methods {
-		names = append(names, m.MethodName)
-	}
-	return names
-}
-
-func streamNames(d *grpc.ServiceDesc) (names []string) {
-	for _, m := range d.Streams {
-		names = append(names, m.StreamName)
-	}
-	return names
-}
-
-// receiveOne calls a streaming RPC and returns what the first Recv says: where
-// it is not served the kubelet's client learns it there.
-func (n *node) receiveOne(method string) error {
-	s, err := n.conn.NewStream(n.ctx(), &grpc.StreamDesc{ServerStreams: true}, method)
-	if err != nil {
-		return err
-	}
-	if err := s.SendMsg(&emptypb.Empty{}); err != nil {
-		return err
-	}
-	if err := s.CloseSend(); err != nil {
-		return err
-	}
-	return s.RecvMsg(&emptypb.Empty{})
 }
 
 func TestListFilters(t *testing.T) {

@@ -46,6 +46,7 @@ func TestMounts(t *testing.T) {
 	n.pull(linked)
 	pod := n.pod(n.podConfig("mounts", hostNetwork))
 	n.write("src/file", "from the host\n")
+	n.write("src/new", "")
 	n.write("src/sub/deep", "deep\n")
 	src := n.path("src")
 	command("ln", "-s", src, n.path("link"))
