@@ -235,9 +235,9 @@ func TestAttachSlow(t *testing.T) {
 	if got := bytes.Count(text, []byte("\n")); got != 3<<10 {
 		t.Errorf("%d lines in the log", got)
 	}
-	b, err := io.ReadAll(r)
+	b, readErr := io.ReadAll(r)
 	if err := verdict(bytes.Trim(b, "\x00"), io.EOF); !errdefs.IsResourceExhausted(err) {
-		t.Errorf("%q %v: %v", b, err, err)
+		t.Errorf("%q %v: %v", b, readErr, err)
 	}
 	if len(c.attached) != 0 || len(a.owner.attached) != 0 {
 		t.Error("still there")

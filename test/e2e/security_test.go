@@ -164,12 +164,14 @@ func TestConfinement(t *testing.T) {
 	broken := n.write("profiles/broken.json", `{"defaultAction":`)
 	const chmod, unshare = "touch /f; chmod 600 /f 2>/dev/null && echo yes || echo no", "unshare -U true 2>/dev/null && echo yes || echo no"
 	n.inPod(pod, map[string]printed{
-		"no profile":                  {nil, ofStatus("Seccomp NoNewPrivs") + ";" + chmod, "0\n0\nyes\n"},
-		"unconfined":                  {profile(runtimeapi.SecurityProfile_Unconfined, ""), ofStatus("Seccomp") + ";" + unshare, "0\nyes\n"},
-		"the default":                 {profile(runtimeapi.SecurityProfile_RuntimeDefault, ""), ofStatus("Seccomp") + ";" + unshare + ";" + chmod, "2\nno\nyes\n"},
+		"no profile":  {nil, ofStatus("Seccomp NoNewPrivs") + ";" + chmod, "0\n0\nyes\n"},
+		"unconfined":  {profile(runtimeapi.SecurityProfile_Unconfined, ""), ofStatus("Seccomp") + ";" + unshare, "0\nyes\n"},
+		"the default": {profile(runtimeapi.SecurityProfile_RuntimeDefault, ""), ofStatus("Seccomp") + ";" + unshare + ";" + chmod, "2\nno\nyes\n"},
+		//lint:ignore SA1019 deprecated, and still to be honoured
 		"the default by its old name": {secured(func(s *securityContext) { s.SeccompProfilePath = "runtime/default" }), ofStatus("Seccomp") + ";" + unshare, "2\nno\n"},
 		"of a file":                   {profile(runtimeapi.SecurityProfile_Localhost, noChmod), ofStatus("Seccomp") + ";" + chmod, "2\nno\n"},
-		"of a file by its old name":   {secured(func(s *securityContext) { s.SeccompProfilePath = "localhost/" + noChmod }), chmod, "no\n"},
+		//lint:ignore SA1019 deprecated, and still to be honoured
+		"of a file by its old name": {secured(func(s *securityContext) { s.SeccompProfilePath = "localhost/" + noChmod }), chmod, "no\n"},
 		"a user's": {func(c *runtimeapi.ContainerConfig) {
 			profile(runtimeapi.SecurityProfile_RuntimeDefault, "")(c)
 			asUser(1000)(c)
@@ -207,6 +209,7 @@ func TestConfinement(t *testing.T) {
 		"AppArmor profile": {secured(func(s *securityContext) {
 			s.Apparmor = &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost, LocalhostRef: "p"}
 		}), codes.FailedPrecondition, []string{"AppArmor"}},
+		//lint:ignore SA1019 deprecated, and still to be honoured
 		"AppArmor profile by its old name": {secured(func(s *securityContext) { s.ApparmorProfile = "localhost/p" }), codes.FailedPrecondition, []string{"AppArmor"}},
 	} {
 		_, err := n.create(pod, containerConfig("c", "true", tc.change))
