@@ -34,7 +34,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVar(&s.registryConfigDir, "registry-config", "", "`DIR` with HOST/hosts.toml files, as containerd's certs.d (default /etc/berth/certs.d)")
 	f.StringVar(&s.cniConfDir, "cni-conf-dir", "", "`DIR` with network configurations (default /etc/cni/net.d)")
 	f.StringArrayVar(&s.cniBinDirs, "cni-bin-dir", nil, "`DIR` with network plugins that are not built in; may be repeated (default /opt/cni/bin and /usr/lib/cni)")
-	f.BoolVar(&s.builtinNetwork, "builtin-network", false, "without a network configuration, use a bridge of Berth's own")
+	f.BoolVar(&s.builtinNetwork, "builtin-network", false, "use a bridge of Berth's own instead of a network configuration")
 	f.StringVar(&s.logLevel, "log-level", "", "debug, info, warn or error (default info)")
 	f.StringVar(&s.logFormat, "log-format", "", "text or json (default text)")
 }
