@@ -1,7 +1,5 @@
 package cri
 
-import "google.golang.org/protobuf/proto"
-
 // A chunk of a list that is streamed has fewer bytes than any client takes at
 // once (4 MiB is what gRPC allows without being told more; the kubelet takes 16)
 // and few entries enough to be read while the next ones are encoded.
@@ -29,5 +27,7 @@ func stream[T any](list []T, size func(T) int, send func([]T) error) error {
 	return nil
 }
 
-// wireSize is a message's size as an entry of a list.
-func wireSize[M proto.Message](m M) int { return proto.Size(m) + 6 } // with field number and length
+// streamEntries is stream of encoded entries.
+func streamEntries(list [][]byte, send func([][]byte) error) error {
+	return stream(list, func(b []byte) int { return len(b) }, send)
+}

@@ -26,7 +26,7 @@ func (s *Server) StreamContainers(r *runtimeapi.StreamContainersRequest, to runt
 	if err != nil {
 		return err
 	}
-	return stream(list, func(b []byte) int { return len(b) }, func(chunk [][]byte) error {
+	return streamEntries(list, func(chunk [][]byte) error {
 		return to.Send(reply(&runtimeapi.StreamContainersResponse{}, chunk))
 	})
 }

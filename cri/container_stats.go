@@ -6,7 +6,9 @@ import (
 	"log/slog"
 
 	"github.com/berth-cri/berth/runtime/container"
+	"github.com/berth-cri/berth/runtime/stats"
 	"github.com/containerd/errdefs"
+	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -20,7 +22,7 @@ func (s *Server) ContainerStats(ctx context.Context, r *runtimeapi.ContainerStat
 	if err != nil {
 		return nil, fmt.Errorf("stats of container %s: %w", r.GetContainerId(), err)
 	}
-	st, err := s.Containers.Stats(ctx, c, false)
+	st, err := s.Containers.Stats(ctx, c, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -30,20 +32,20 @@ func (s *Server) ContainerStats(ctx context.Context, r *runtimeapi.ContainerStat
 // ListContainerStats. CRI: of the running containers; the parts of the filter
 // are ANDed, an unknown id gives an empty list.
 func (s *Server) ListContainerStats(ctx context.Context, r *runtimeapi.ListContainerStatsRequest) (*runtimeapi.ListContainerStatsResponse, error) {
-	return &runtimeapi.ListContainerStatsResponse{Stats: s.listContainerStats(ctx, r.GetFilter())}, nil
+	return reply(&runtimeapi.ListContainerStatsResponse{}, s.listContainerStats(ctx, r.GetFilter())), nil
 }
 
 // StreamContainerStats is ListContainerStats in chunks.
 func (s *Server) StreamContainerStats(r *runtimeapi.StreamContainerStatsRequest, to runtimeapi.RuntimeService_StreamContainerStatsServer) error {
-	return stream(s.listContainerStats(to.Context(), r.GetFilter()), wireSize, func(chunk []*runtimeapi.ContainerStats) error {
-		return to.Send(&runtimeapi.StreamContainerStatsResponse{ContainerStats: chunk})
+	return streamEntries(s.listContainerStats(to.Context(), r.GetFilter()), func(chunk [][]byte) error {
+		return to.Send(reply(&runtimeapi.StreamContainerStatsResponse{}, chunk))
 	})
 }
 
-func (s *Server) listContainerStats(ctx context.Context, f *runtimeapi.ContainerStatsFilter) []*runtimeapi.ContainerStats {
+func (s *Server) listContainerStats(ctx context.Context, f *runtimeapi.ContainerStatsFilter) [][]byte {
 	mountpoint := s.Images.FsUsage().Mountpoint
-	return collect(s.statsOf(f), func(c *container.Container) (*runtimeapi.ContainerStats, bool) {
-		st, ok := s.sample(ctx, c, false)
+	return entriesOf(s.statsOf(f), func(c *container.Container) (proto.Message, bool) {
+		st, ok := s.sample(ctx, c, 0)
 		if !ok {
 			return nil, false
 		}
@@ -80,8 +82,8 @@ func running(c *container.Container) bool {
 
 // sample reads a container for a list, which one that ends meanwhile, or cannot
 // be read, must not fail (cri-o#9223).
-func (s *Server) sample(ctx context.Context, c *container.Container, all bool) (container.Stats, bool) {
-	st, err := s.Containers.Stats(ctx, c, all)
+func (s *Server) sample(ctx context.Context, c *container.Container, parts stats.Parts) (container.Stats, bool) {
+	st, err := s.Containers.Stats(ctx, c, parts)
 	if err != nil && !errdefs.IsNotFound(err) {
 		slog.WarnContext(ctx, "container left out of stats", "container", c.Record().ID, "error", err)
 	}
@@ -89,7 +91,7 @@ func (s *Server) sample(ctx context.Context, c *container.Container, all bool) (
 }
 
 func containerStats(c *container.Container, st container.Stats, mountpoint string) *runtimeapi.ContainerStats {
-	rec := c.Record()
+	rec, limits := c.Record(), c.Limits().Config
 	return &runtimeapi.ContainerStats{
 		Attributes: &runtimeapi.ContainerAttributes{
 			Id:          rec.ID,
@@ -98,9 +100,9 @@ func containerStats(c *container.Container, st container.Stats, mountpoint strin
 			Annotations: rec.Config.GetAnnotations(),
 		},
 		Cpu:           cpuUsage(st.Reading),
-		Memory:        memoryUsage(st.Reading),
+		Memory:        memoryUsage(st.Reading, max(limits.GetMemoryLimitInBytes(), 0)),
 		WritableLayer: layerUsage(st.Layer, mountpoint),
-		Swap:          swapUsage(st.Reading, c.Limits().Config),
+		Swap:          swapUsage(st.Reading, limits),
 		Io:            ioUsage(st.Reading),
 	}
 }

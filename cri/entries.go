@@ -2,6 +2,7 @@ package cri
 
 import (
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -33,11 +34,10 @@ func (e *entries[K]) of(versions []K, all bool, describe func(K) proto.Message) 
 	for _, v := range versions {
 		wire, ok := known[v]
 		if !ok {
-			body, err := proto.Marshal(describe(v))
-			if err != nil {
-				return nil, fmt.Errorf("encode list: %w", err)
+			var err error
+			if wire, err = entry(describe(v)); err != nil {
+				return nil, err
 			}
-			wire = protowire.AppendBytes(protowire.AppendTag(nil, listField, protowire.BytesType), body)
 		}
 		now[v] = wire
 		list = append(list, wire)
@@ -46,6 +46,31 @@ func (e *entries[K]) of(versions []K, all bool, describe func(K) proto.Message) 
 		e.last.Store(&now)
 	}
 	return list, nil
+}
+
+// entry encodes an entry of a list.
+func entry(m proto.Message) ([]byte, error) {
+	body, err := proto.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("encode list: %w", err)
+	}
+	return protowire.AppendBytes(protowire.AppendTag(nil, listField, protowire.BytesType), body), nil
+}
+
+// entriesOf describes and encodes what was measured, on all processors at once;
+// what was described is garbage when the next one is.
+func entriesOf[T any](items []T, describe func(T) (m proto.Message, ok bool)) [][]byte {
+	return collect(items, func(item T) ([]byte, bool) {
+		m, ok := describe(item)
+		if !ok {
+			return nil, false
+		}
+		wire, err := entry(m)
+		if err != nil {
+			slog.Error("left out of a list", "error", err)
+		}
+		return wire, err == nil
+	})
 }
 
 // reply is a reply with encoded entries. What a message does not know is sent as

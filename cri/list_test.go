@@ -33,8 +33,8 @@ type images struct{ container.Images }
 func (images) Hold(string, []digest.Digest) {}
 
 // newServer is a server over n pods with a container each, restored from
-// records as the kubelet makes them; nothing of them runs.
-func newServer(t testing.TB, n int) *Server {
+// records as the kubelet makes them, in the states in turn; nothing of them runs.
+func newServer(t testing.TB, n int, states ...container.State) *Server {
 	t.Helper()
 	state := t.TempDir()
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -55,6 +55,9 @@ func newServer(t testing.TB, n int) *Server {
 				t.Fatal(err)
 			}
 		}
+	}
+	if len(states) == 0 {
+		states = []container.State{container.Running}
 	}
 	for i := range n {
 		podID, id := index.NewID(), index.NewID()
@@ -98,7 +101,7 @@ func newServer(t testing.TB, n int) *Server {
 					},
 				},
 			},
-			"status.json": &container.Status{Version: 1, State: []container.State{container.Running, container.Created}[i%2]},
+			"status.json": &container.Status{Version: 1, State: states[i%len(states)]},
 		})
 	}
 	if err := pods.Restore(); err != nil {
@@ -150,7 +153,7 @@ func gather[R, T any](t *testing.T, stream grpc.ServerStreamingClient[R], err er
 }
 
 func TestListsTellWhatTheRecordsSay(t *testing.T) {
-	s := newServer(t, 3)
+	s := newServer(t, 3, container.Running, container.Created)
 	c := client(t, s)
 	for range 2 { // encoded, and remembered
 		pods, err := c.ListPodSandbox(t.Context(), &runtimeapi.ListPodSandboxRequest{})
@@ -238,7 +241,7 @@ func TestEntries(t *testing.T) {
 }
 
 func TestStreamsEqualTheirTwins(t *testing.T) {
-	s := newServer(t, 2500)
+	s := newServer(t, 2500, container.Running, container.Created)
 	c := client(t, s)
 	ctx := t.Context()
 	pod, ctr := s.Pods.List()[7].Record().ID, s.Containers.List()[7].Record().ID

@@ -10,6 +10,7 @@ import (
 	"github.com/berth-cri/berth/runtime/container"
 	"github.com/berth-cri/berth/runtime/pod"
 	"github.com/berth-cri/berth/runtime/stats"
+	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -22,17 +23,17 @@ func (s *Server) ListMetricDescriptors(context.Context, *runtimeapi.ListMetricDe
 // containers. With very many of them the reply is larger than a client takes;
 // StreamPodSandboxMetrics has no such limit.
 func (s *Server) ListPodSandboxMetrics(ctx context.Context, _ *runtimeapi.ListPodSandboxMetricsRequest) (*runtimeapi.ListPodSandboxMetricsResponse, error) {
-	return &runtimeapi.ListPodSandboxMetricsResponse{PodMetrics: s.sandboxMetrics(ctx)}, nil
+	return reply(&runtimeapi.ListPodSandboxMetricsResponse{}, s.sandboxMetrics(ctx)), nil
 }
 
 // StreamPodSandboxMetrics is ListPodSandboxMetrics in chunks.
 func (s *Server) StreamPodSandboxMetrics(_ *runtimeapi.StreamPodSandboxMetricsRequest, to runtimeapi.RuntimeService_StreamPodSandboxMetricsServer) error {
-	return stream(s.sandboxMetrics(to.Context()), wireSize, func(chunk []*runtimeapi.PodSandboxMetrics) error {
-		return to.Send(&runtimeapi.StreamPodSandboxMetricsResponse{PodSandboxMetrics: chunk})
+	return streamEntries(s.sandboxMetrics(to.Context()), func(chunk [][]byte) error {
+		return to.Send(reply(&runtimeapi.StreamPodSandboxMetricsResponse{}, chunk))
 	})
 }
 
-func (s *Server) sandboxMetrics(ctx context.Context) []*runtimeapi.PodSandboxMetrics {
+func (s *Server) sandboxMetrics(ctx context.Context) [][]byte {
 	var pods []*pod.Pod
 	for _, p := range s.Pods.List() {
 		if p.Record().State == pod.Ready {
@@ -43,7 +44,7 @@ func (s *Server) sandboxMetrics(ctx context.Context) []*runtimeapi.PodSandboxMet
 	if err != nil {
 		slog.WarnContext(ctx, "file system left out of metrics", "error", err)
 	}
-	return collect(s.measure(ctx, pods, true), func(m measured) (*runtimeapi.PodSandboxMetrics, bool) {
+	return entriesOf(s.measure(ctx, pods, stats.Tasks|stats.Detail), func(m measured) (proto.Message, bool) {
 		all := &runtimeapi.PodSandboxMetrics{PodSandboxId: m.pod.Record().ID, Metrics: s.podMetrics(m)}
 		for i, c := range m.containers {
 			all.ContainerMetrics = append(all.ContainerMetrics, &runtimeapi.ContainerMetrics{

@@ -24,7 +24,7 @@ func (s *Server) StreamPodSandboxes(r *runtimeapi.StreamPodSandboxesRequest, to 
 	if err != nil {
 		return err
 	}
-	return stream(list, func(b []byte) int { return len(b) }, func(chunk [][]byte) error {
+	return streamEntries(list, func(chunk [][]byte) error {
 		return to.Send(reply(&runtimeapi.StreamPodSandboxesResponse{}, chunk))
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/berth-cri/berth/runtime/pod"
 	"github.com/berth-cri/berth/runtime/stats"
 	"github.com/containerd/errdefs"
+	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -21,23 +22,24 @@ func (s *Server) PodSandboxStats(ctx context.Context, r *runtimeapi.PodSandboxSt
 	if err != nil {
 		return nil, fmt.Errorf("stats of pod sandbox %s: %w", r.GetPodSandboxId(), err)
 	}
-	return &runtimeapi.PodSandboxStatsResponse{Stats: s.sandboxStats(ctx, []*pod.Pod{p})[0]}, nil
+	m := s.measure(ctx, []*pod.Pod{p}, 0)[0]
+	return &runtimeapi.PodSandboxStatsResponse{Stats: sandboxStats(m, s.Images.FsUsage().Mountpoint)}, nil
 }
 
 // ListPodSandboxStats. CRI: the parts of the filter are ANDed; an unknown id
 // gives an empty list. Only ready sandboxes use anything.
 func (s *Server) ListPodSandboxStats(ctx context.Context, r *runtimeapi.ListPodSandboxStatsRequest) (*runtimeapi.ListPodSandboxStatsResponse, error) {
-	return &runtimeapi.ListPodSandboxStatsResponse{Stats: s.listSandboxStats(ctx, r.GetFilter())}, nil
+	return reply(&runtimeapi.ListPodSandboxStatsResponse{}, s.listSandboxStats(ctx, r.GetFilter())), nil
 }
 
 // StreamPodSandboxStats is ListPodSandboxStats in chunks.
 func (s *Server) StreamPodSandboxStats(r *runtimeapi.StreamPodSandboxStatsRequest, to runtimeapi.RuntimeService_StreamPodSandboxStatsServer) error {
-	return stream(s.listSandboxStats(to.Context(), r.GetFilter()), wireSize, func(chunk []*runtimeapi.PodSandboxStats) error {
-		return to.Send(&runtimeapi.StreamPodSandboxStatsResponse{PodSandboxStats: chunk})
+	return streamEntries(s.listSandboxStats(to.Context(), r.GetFilter()), func(chunk [][]byte) error {
+		return to.Send(reply(&runtimeapi.StreamPodSandboxStatsResponse{}, chunk))
 	})
 }
 
-func (s *Server) listSandboxStats(ctx context.Context, f *runtimeapi.PodSandboxStatsFilter) []*runtimeapi.PodSandboxStats {
+func (s *Server) listSandboxStats(ctx context.Context, f *runtimeapi.PodSandboxStatsFilter) [][]byte {
 	all := s.Pods.List()
 	if id := f.GetId(); id != "" {
 		all = nil
@@ -51,7 +53,8 @@ func (s *Server) listSandboxStats(ctx context.Context, f *runtimeapi.PodSandboxS
 			wanted = append(wanted, p)
 		}
 	}
-	return s.sandboxStats(ctx, wanted)
+	mountpoint := s.Images.FsUsage().Mountpoint
+	return entriesOf(s.measure(ctx, wanted, 0), func(m measured) (proto.Message, bool) { return sandboxStats(m, mountpoint), true })
 }
 
 // measured is a pod with what was read of it.
@@ -64,9 +67,9 @@ type measured struct {
 	network    *stats.Network    // nil without one of its own
 }
 
-// measure reads pods: their networks on one processor, meanwhile the cgroups on
-// all of them.
-func (s *Server) measure(ctx context.Context, pods []*pod.Pod, all bool) []measured {
+// measure reads pods, with the parts asked for beside the usual: their networks
+// on one processor, meanwhile the cgroups on all of them.
+func (s *Server) measure(ctx context.Context, pods []*pod.Pod, more stats.Parts) []measured {
 	networks := make(chan []*stats.Network, 1)
 	go func() { networks <- s.Pods.Networks(pods) }()
 
@@ -78,20 +81,23 @@ func (s *Server) measure(ctx context.Context, pods []*pod.Pod, all bool) []measu
 	}
 	owners := s.Pods.Owners()
 	found := collect(pods, func(p *pod.Pod) (measured, bool) {
-		m := measured{pod: p}
-		for _, c := range inside[p.Record().ID] {
-			if st, ok := s.sample(ctx, c, all); ok {
-				m.containers, m.readings = append(m.containers, c), append(m.readings, st)
-			}
-		}
+		m := measured{pod: p, alone: true}
+		of := more
 		var err error
-		if m.own, err = s.Pods.Stats(p, owners, all); err != nil {
+		if m.own, err = s.Pods.Stats(p, owners, more|stats.Tasks|stats.Limit); err != nil {
 			if !errdefs.IsNotFound(err) {
 				slog.WarnContext(ctx, "cgroup of pod left out of stats", "pod", p.Record().ID, "error", err)
 			}
+			m.alone, of = false, more|stats.Tasks // to be added up
+		}
+		for _, c := range inside[p.Record().ID] {
+			if st, ok := s.sample(ctx, c, of); ok {
+				m.containers, m.readings = append(m.containers, c), append(m.readings, st)
+			}
+		}
+		if !m.alone {
 			m.own = sum(m.readings)
 		}
-		m.alone = err == nil
 		return m, true
 	})
 	for i, n := range <-networks {
@@ -100,32 +106,35 @@ func (s *Server) measure(ctx context.Context, pods []*pod.Pod, all bool) []measu
 	return found
 }
 
-func (s *Server) sandboxStats(ctx context.Context, pods []*pod.Pod) []*runtimeapi.PodSandboxStats {
-	mountpoint := s.Images.FsUsage().Mountpoint
-	var all []*runtimeapi.PodSandboxStats
-	for _, m := range s.measure(ctx, pods, false) {
-		rec := m.pod.Record()
-		linux := &runtimeapi.LinuxPodSandboxStats{
-			Cpu:     cpuUsage(m.own),
-			Memory:  memoryUsage(m.own),
-			Network: networkUsage(m.network, rec.Interface),
-			Io:      ioUsage(m.own),
-		}
-		if m.own.Tasks != nil {
-			linux.Process = &runtimeapi.ProcessUsage{Timestamp: m.own.At.UnixNano(), ProcessCount: optional(m.own.Tasks)}
-		}
-		for i, c := range m.containers {
-			linux.Containers = append(linux.Containers, containerStats(c, m.readings[i], mountpoint))
-		}
-		all = append(all, &runtimeapi.PodSandboxStats{
-			Attributes: &runtimeapi.PodSandboxAttributes{
-				Id:          rec.ID,
-				Metadata:    rec.Config.GetMetadata(),
-				Labels:      rec.Config.GetLabels(),
-				Annotations: rec.Config.GetAnnotations(),
-			},
-			Linux: linux,
-		})
+func sandboxStats(m measured, mountpoint string) *runtimeapi.PodSandboxStats {
+	rec := m.pod.Record()
+	linux := &runtimeapi.LinuxPodSandboxStats{
+		Cpu:     cpuUsage(m.own),
+		Memory:  memoryUsage(m.own, limit(m.own)),
+		Network: networkUsage(m.network, rec.Interface),
+		Io:      ioUsage(m.own),
 	}
-	return all
+	if m.own.Tasks != nil {
+		linux.Process = &runtimeapi.ProcessUsage{Timestamp: m.own.At.UnixNano(), ProcessCount: optional(m.own.Tasks)}
+	}
+	for i, c := range m.containers {
+		linux.Containers = append(linux.Containers, containerStats(c, m.readings[i], mountpoint))
+	}
+	return &runtimeapi.PodSandboxStats{
+		Attributes: &runtimeapi.PodSandboxAttributes{
+			Id:          rec.ID,
+			Metadata:    rec.Config.GetMetadata(),
+			Labels:      rec.Config.GetLabels(),
+			Annotations: rec.Config.GetAnnotations(),
+		},
+		Linux: linux,
+	}
+}
+
+// limit is that of the pod's cgroup.
+func limit(r stats.Reading) int64 {
+	if r.Memory == nil {
+		return 0
+	}
+	return int64(r.Memory.Limit)
 }

@@ -27,8 +27,8 @@ func cpuUsage(r stats.Reading) *runtimeapi.CpuUsage {
 	}
 }
 
-// memoryUsage: CRI, available is what is left of the limit.
-func memoryUsage(r stats.Reading) *runtimeapi.MemoryUsage {
+// memoryUsage: CRI, available is what is left of the limit; 0 is none.
+func memoryUsage(r stats.Reading, limit int64) *runtimeapi.MemoryUsage {
 	m := r.Memory
 	if m == nil {
 		return nil
@@ -42,8 +42,8 @@ func memoryUsage(r stats.Reading) *runtimeapi.MemoryUsage {
 		MajorPageFaults: number(m.MajorPageFaults),
 		Psi:             psi(r.MemoryPressure),
 	}
-	if m.Limit > 0 {
-		u.AvailableBytes = number(m.Limit - min(m.Limit, m.WorkingSet))
+	if limit := uint64(limit); limit > 0 {
+		u.AvailableBytes = number(limit - min(limit, m.WorkingSet))
 	}
 	return u
 }

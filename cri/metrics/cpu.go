@@ -3,15 +3,15 @@ package metrics
 import "github.com/berth-cri/berth/runtime/stats"
 
 // detail is the sample's, or an empty one.
-func (s *Subject) detail() *stats.Detail {
+func (s *Subject) detail() *stats.Details {
 	if s.Sample.Detail == nil {
-		return &stats.Detail{}
+		return &stats.Details{}
 	}
 	return s.Sample.Detail
 }
 
 // throttled are what only a container with a CPU quota has.
-func throttled(name, help string, get func(*stats.Detail) *uint64) metric {
+func throttled(name, help string, get func(*stats.Details) *uint64) metric {
 	return optional(name, help, counter, func(s *Subject) *uint64 {
 		if s.Limits != nil && s.Limits.GetCpuQuota() <= 0 {
 			return nil
@@ -34,9 +34,9 @@ var cpuMetrics = []metric{
 		},
 	},
 	throttled("container_cpu_cfs_periods_total", "Number of elapsed enforcement period intervals.",
-		func(d *stats.Detail) *uint64 { return d.Periods }),
+		func(d *stats.Details) *uint64 { return d.Periods }),
 	throttled("container_cpu_cfs_throttled_periods_total", "Number of throttled period intervals.",
-		func(d *stats.Detail) *uint64 { return d.ThrottledPeriods }),
+		func(d *stats.Details) *uint64 { return d.ThrottledPeriods }),
 	throttled("container_cpu_cfs_throttled_seconds_total", "Total time duration the container has been throttled.",
-		func(d *stats.Detail) *uint64 { return seconds(d.ThrottledTime) }),
+		func(d *stats.Details) *uint64 { return seconds(d.ThrottledTime) }),
 }

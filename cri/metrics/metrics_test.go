@@ -106,7 +106,7 @@ func full() *Subject {
 			},
 			Tasks:       u(10),
 			CPUPressure: press(1e9, 2e9), MemoryPressure: press(3e9, 4e9), IOPressure: press(5e9, 6e9),
-			Detail: &stats.Detail{
+			Detail: &stats.Details{
 				User: u(4e9), System: u(3e9), Periods: u(11), ThrottledPeriods: u(12), ThrottledTime: u(13e9),
 				MaxUsage: u(14), FailCount: u(15), OOMKills: u(16), MaxTasks: u(17),
 				Devices:   []stats.Device{{Major: 1 << 20, Minor: 1, ReadBytes: 18, WriteBytes: 19, DiscardBytes: 20, Reads: 21, Writes: 22}},

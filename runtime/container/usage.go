@@ -24,13 +24,13 @@ type Stats struct {
 	Layer         *rootfs.Usage // of the writable layer; nil until it was walked for the first time
 }
 
-// Stats reads a container, with all details or without. ErrNotFound when it is
-// being removed.
-func (s *Service) Stats(ctx context.Context, c *Container, all bool) (Stats, error) {
+// Stats reads a container with the parts asked for. ErrNotFound when it is being
+// removed.
+func (s *Service) Stats(ctx context.Context, c *Container, parts stats.Parts) (Stats, error) {
 	var st Stats
 	var err error
 	if state := c.Status().State; state == Running || state == Stopping {
-		if st.Reading, err = c.meter.Read(s.Cgroups.Load(c.rec.Cgroup).Dir, all); err != nil {
+		if st.Reading, err = c.meter.Read(s.Cgroups.Load(c.rec.Cgroup).Dir, parts); err != nil {
 			return Stats{}, fmt.Errorf("stats of container %s: %w", c.rec.ID, err)
 		}
 	} else {

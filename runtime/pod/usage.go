@@ -12,7 +12,7 @@ import (
 // Stats reads what the cgroup has used that the kubelet made for the pod:
 // processes in no container and files in memory volumes count there too.
 // ErrNotFound when there is none, or none of the pod's own: see Owners.
-func (s *Service) Stats(p *Pod, owners map[string]string, all bool) (stats.Reading, error) {
+func (s *Service) Stats(p *Pod, owners map[string]string, parts stats.Parts) (stats.Reading, error) {
 	r := p.Record()
 	parent := r.Config.GetLinux().GetCgroupParent()
 	if parent == "" || owners[parent] != r.Config.GetMetadata().GetUid() {
@@ -22,7 +22,7 @@ func (s *Service) Stats(p *Pod, owners map[string]string, all bool) (stats.Readi
 	if err != nil {
 		return stats.Reading{}, err
 	}
-	reading, err := p.meter.Read(s.Cgroups.Load(at).Dir, all)
+	reading, err := p.meter.Read(s.Cgroups.Load(at).Dir, parts)
 	if err != nil {
 		return stats.Reading{}, fmt.Errorf("stats of pod sandbox %s: %w", r.ID, err)
 	}

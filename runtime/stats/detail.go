@@ -7,20 +7,20 @@ import (
 	"sync"
 )
 
-// details are what only ReadAll reads: monitoring asks for them every 15 s or
-// more, if at all, so their files are opened each time.
+// details are the sources of the part Detail: monitoring asks for it every 15 s
+// or more, if at all.
 var details = []source{
-	{"cpu", true, []string{"cpu.stat"}, readTimes2},
-	{"cpuacct", false, []string{"cpuacct.usage_user", "cpuacct.usage_sys"}, readTimes1},
-	{"cpu", false, []string{"cpu.stat"}, readThrottling1},
-	{"memory", true, []string{"memory.peak", "memory.events"}, readLimits2},
-	{"memory", false, []string{"memory.max_usage_in_bytes", "memory.failcnt", "memory.oom_control", "memory.kmem.usage_in_bytes"}, readLimits1},
-	{"pids", true, []string{"pids.max"}, readMaxTasks},
-	{"pids", false, []string{"pids.max"}, readMaxTasks},
-	{"io", true, []string{"io.stat"}, readDevices2},
-	{"blkio", false, []string{"blkio.throttle.io_service_bytes_recursive", "blkio.throttle.io_serviced_recursive"}, readDevices1},
-	{"hugetlb", true, hugePageFiles(".current"), readHugePages2},
-	{"hugetlb", false, append(hugePageFiles(".usage_in_bytes"), hugePageFiles(".max_usage_in_bytes")...), readHugePages1},
+	{"cpu", true, Detail, []string{"cpu.stat"}, readTimes2},
+	{"cpuacct", false, Detail, []string{"cpuacct.usage_user", "cpuacct.usage_sys"}, readTimes1},
+	{"cpu", false, Detail, []string{"cpu.stat"}, readThrottling1},
+	{"memory", true, Detail, []string{"memory.peak", "memory.events"}, readLimits2},
+	{"memory", false, Detail, []string{"memory.max_usage_in_bytes", "memory.failcnt", "memory.oom_control", "memory.kmem.usage_in_bytes"}, readLimits1},
+	{"pids", true, Detail, []string{"pids.max"}, readMaxTasks},
+	{"pids", false, Detail, []string{"pids.max"}, readMaxTasks},
+	{"io", true, Detail, []string{"io.stat"}, readDevices2},
+	{"blkio", false, Detail, []string{"blkio.throttle.io_service_bytes_recursive", "blkio.throttle.io_serviced_recursive"}, readDevices1},
+	{"hugetlb", true, Detail, hugePageFiles(".current"), readHugePages2},
+	{"hugetlb", false, Detail, append(hugePageFiles(".usage_in_bytes"), hugePageFiles(".max_usage_in_bytes")...), readHugePages1},
 }
 
 func readTimes2(r *Reader, s *Sample, buf []byte) error {
@@ -32,19 +32,23 @@ func readTimes2(r *Reader, s *Sample, buf []byte) error {
 		us := n * 1000
 		switch string(key) {
 		case "user_usec":
-			s.Detail.User = &us
+			s.Detail.User = kept(us)
 		case "system_usec":
-			s.Detail.System = &us
+			s.Detail.System = kept(us)
 		case "nr_periods":
-			s.Detail.Periods = &n
+			s.Detail.Periods = kept(n)
 		case "nr_throttled":
-			s.Detail.ThrottledPeriods = &n
+			s.Detail.ThrottledPeriods = kept(n)
 		case "throttled_usec":
-			s.Detail.ThrottledTime = &us
+			s.Detail.ThrottledTime = kept(us)
 		}
 	})
 	return nil
 }
+
+// kept moves a number to where a pointer may stay; without it every number of a
+// file would be moved there.
+func kept(n uint64) *uint64 { return &n }
 
 func readTimes1(r *Reader, s *Sample, buf []byte) (err error) {
 	if s.Detail.User, err = r.value("cpuacct.usage_user", buf); err != nil {
@@ -62,11 +66,11 @@ func readThrottling1(r *Reader, s *Sample, buf []byte) error {
 	flat(b, func(key []byte, n uint64) {
 		switch string(key) {
 		case "nr_periods":
-			s.Detail.Periods = &n
+			s.Detail.Periods = kept(n)
 		case "nr_throttled":
-			s.Detail.ThrottledPeriods = &n
+			s.Detail.ThrottledPeriods = kept(n)
 		case "throttled_time":
-			s.Detail.ThrottledTime = &n
+			s.Detail.ThrottledTime = kept(n)
 		}
 	})
 	return nil
@@ -80,9 +84,9 @@ func readLimits2(r *Reader, s *Sample, buf []byte) (err error) {
 	flat(b, func(key []byte, n uint64) {
 		switch string(key) {
 		case "max":
-			s.Detail.FailCount = &n
+			s.Detail.FailCount = kept(n)
 		case "oom_kill":
-			s.Detail.OOMKills = &n
+			s.Detail.OOMKills = kept(n)
 		}
 	})
 	return err
@@ -105,7 +109,7 @@ func readLimits1(r *Reader, s *Sample, buf []byte) (err error) {
 	b, _, err := r.bytes("memory.oom_control", buf)
 	flat(b, func(key []byte, n uint64) {
 		if string(key) == "oom_kill" {
-			s.Detail.OOMKills = &n
+			s.Detail.OOMKills = kept(n)
 		}
 	})
 	return err

@@ -28,18 +28,14 @@ type Reading struct {
 	NanoCores *uint64 // billionths of a core, over the last rateWindow or more
 }
 
-// Read takes a reading, with all details or without. ErrNotFound when the
-// cgroup is gone or the meter closed.
-func (m *Meter) Read(find Finder, all bool) (Reading, error) {
+// Read takes a reading with the parts asked for. ErrNotFound when the cgroup is
+// gone or the meter closed.
+func (m *Meter) Read(find Finder, parts Parts) (Reading, error) {
 	r, err := m.open(find)
 	if err != nil {
 		return Reading{}, err
 	}
-	read := r.Read
-	if all {
-		read = r.ReadAll
-	}
-	s, err := read()
+	s, err := r.Read(parts)
 	if err != nil {
 		return Reading{}, err
 	}
@@ -53,11 +49,7 @@ func (m *Meter) open(find Finder) (*Reader, error) {
 		return nil, fmt.Errorf("read stats: the container has ended: %w", errdefs.ErrNotFound)
 	}
 	if m.reader == nil {
-		r, err := Open(find)
-		if err != nil {
-			return nil, err
-		}
-		m.reader = r
+		m.reader = NewReader(find)
 	}
 	return m.reader, nil
 }

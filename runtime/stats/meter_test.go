@@ -44,10 +44,10 @@ func TestMeter(t *testing.T) {
 	find := func(string) (string, bool) { return dir, true }
 	var m Meter
 	before := open.Load()
-	if r, err := m.Read(find, false); err != nil || *r.Tasks != 4 || r.Detail != nil {
+	if r, err := m.Read(find, Tasks); err != nil || *r.Tasks != 4 || r.Detail != nil {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	if r, err := m.Read(nil, true); err != nil || r.Detail == nil { // the files are kept
+	if r, err := m.Read(nil, All); err != nil || r.Detail == nil { // the files are kept
 		t.Fatalf("%+v, %v", r, err)
 	}
 	if open.Load() != before+1 {
@@ -58,7 +58,7 @@ func TestMeter(t *testing.T) {
 	if open.Load() != before {
 		t.Errorf("%d descriptors are left", open.Load()-before)
 	}
-	if _, err := m.Read(find, false); !errdefs.IsNotFound(err) {
+	if _, err := m.Read(find, Tasks); !errdefs.IsNotFound(err) {
 		t.Errorf("after its end: %v", err)
 	}
 }
@@ -69,19 +69,18 @@ func TestNoRoom(t *testing.T) {
 	room = func() int64 { return 0 }
 	t.Cleanup(func() { room = was })
 	dir := fake(t, map[string]string{"pids.current": "4\n"})
-	r, err := Open(func(string) (string, bool) { return dir, true })
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := NewReader(func(string) (string, bool) { return dir, true })
 	defer r.Close()
 	before := open.Load()
-	if s, err := r.Read(); err != nil || *s.Tasks != 4 || before != 0 {
-		t.Fatalf("%+v, %v, %d descriptors", s, err, before)
+	for range 2 {
+		if s, err := r.Read(Tasks); err != nil || *s.Tasks != 4 || open.Load() != before {
+			t.Fatalf("%+v, %v, %d descriptors", s, err, open.Load()-before)
+		}
 	}
 	if err := os.Remove(filepath.Join(dir, "pids.current")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Read(); !errdefs.IsNotFound(err) {
+	if _, err := r.Read(Tasks); !errdefs.IsNotFound(err) {
 		t.Errorf("of a removed cgroup: %v", err)
 	}
 }

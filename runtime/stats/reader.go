@@ -17,20 +17,33 @@ import (
 // The controller "" stands for the cgroup2 itself. A Cgroup's Dir is one.
 type Finder func(controller string) (dir string, v2 bool)
 
+// Parts are what may be asked of a Reader beside the use of processors and
+// memory.
+type Parts uint8
+
+// The parts. All of them together make a Sample with nothing left out.
+const (
+	Tasks  Parts = 1 << iota
+	Limit        // of the memory
+	Detail       // Sample.Detail; these files are opened for each read
+
+	All = Tasks | Limit | Detail
+)
+
 // Reader reads one cgroup. It is safe for concurrent use.
 type Reader struct {
-	mu    sync.Mutex
-	files map[string]file // guarded by mu; nil once closed
-	// read gives every Sample, more what ReadAll adds.
-	read, more []func(*Reader, *Sample, []byte) error
+	mu      sync.Mutex
+	files   map[string]*file // guarded by mu; nil once closed
+	sources []*source        // of this host
 }
 
-// file is one file of the cgroup. Those without a descriptor are opened for
-// each read.
+// file is one file of the cgroup. It is opened at the first read.
 type file struct {
-	path string
-	fd   int  // -1 is none
-	sure bool // it was there at Open: if it is gone so is the cgroup
+	path  string
+	keep  bool
+	fd    int  // -1 is none
+	found bool // once: if it is gone so is the cgroup
+	none  bool // the kernel has no such file
 }
 
 // open counts the descriptors kept by all readers, room is how many they may be.
@@ -45,66 +58,24 @@ var (
 	})
 )
 
-// Open keeps the cgroup's files. Those that the kernel does not have are left
-// out; without a single one there is no such cgroup: ErrNotFound.
-func Open(find Finder) (*Reader, error) {
-	r := &Reader{files: map[string]file{}}
-	for _, s := range sources {
+// NewReader makes a reader of the cgroup whose files find finds. It reads
+// nothing yet.
+func NewReader(find Finder) *Reader {
+	r := &Reader{files: map[string]*file{}}
+	for i := range sources {
+		s := &sources[i]
 		dir, v2 := find(s.controller)
 		if dir == "" || v2 != s.v2 {
 			continue
 		}
-		opened := 0
+		r.sources = append(r.sources, s)
 		for _, name := range s.files {
-			n, err := r.keep(dir, name)
-			if err != nil {
-				r.Close()
-				return nil, fmt.Errorf("open stats: %w", err)
-			}
-			opened += n
-		}
-		if opened > 0 {
-			r.read = append(r.read, s.read)
-		}
-	}
-	if len(r.files) == 0 {
-		return nil, fmt.Errorf("open stats: no files: %w", errdefs.ErrNotFound)
-	}
-	for _, s := range details {
-		dir, v2 := find(s.controller)
-		if dir == "" || v2 != s.v2 {
-			continue
-		}
-		for _, name := range s.files {
-			if _, ok := r.files[name]; !ok {
-				r.files[name] = file{path: dir + "/" + name, fd: -1}
+			if r.files[name] == nil {
+				r.files[name] = &file{path: dir + "/" + name, keep: s.part&Detail == 0, fd: -1}
 			}
 		}
-		r.more = append(r.more, s.read)
 	}
-	return r, nil
-}
-
-func (r *Reader) keep(dir, name string) (int, error) {
-	if _, ok := r.files[name]; ok {
-		return 1, nil
-	}
-	f := file{path: dir + "/" + name, sure: true}
-	var err error
-	f.fd, err = linux.OpenKernel(f.path)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EOPNOTSUPP) { // PSI is off: the second
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	if open.Add(1) > room() {
-		open.Add(-1)
-		_ = linux.Close(f.fd)
-		f.fd = -1
-	}
-	r.files[name] = f
-	return 1, nil
+	return r
 }
 
 // Close gives the descriptors back.
@@ -112,25 +83,17 @@ func (r *Reader) Close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, f := range r.files {
-		if f.fd >= 0 {
-			_ = linux.Close(f.fd)
-			open.Add(-1)
-		}
+		f.close()
 	}
-	r.files, r.read, r.more = nil, nil, nil
+	r.files = nil
 }
 
 // buffers are large enough for every file but io.stat of a host with hundreds of
 // disks.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 16<<10); return &b }}
 
-// Read samples the cgroup, without the details; ErrNotFound when it is gone.
-func (r *Reader) Read() (Sample, error) { return r.sample(false) }
-
-// ReadAll samples the cgroup with its details.
-func (r *Reader) ReadAll() (Sample, error) { return r.sample(true) }
-
-func (r *Reader) sample(all bool) (Sample, error) {
+// Read samples the cgroup with the parts asked for; ErrNotFound when it is gone.
+func (r *Reader) Read(parts Parts) (Sample, error) {
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
 	r.mu.Lock()
@@ -139,38 +102,70 @@ func (r *Reader) sample(all bool) (Sample, error) {
 		return Sample{}, fmt.Errorf("read stats: closed: %w", errdefs.ErrNotFound)
 	}
 	s := Sample{At: time.Now()}
-	steps := r.read
-	if all {
-		s.Detail = &Detail{}
-		steps = append(steps[:len(steps):len(steps)], r.more...)
+	if parts&Detail != 0 {
+		s.Detail = &Details{}
 	}
-	for _, read := range steps {
-		if err := read(r, &s, *buf); err != nil {
-			// What a file of a removed cgroup answers: kept, and not kept.
-			if errors.Is(err, unix.ENODEV) || errors.Is(err, fs.ErrNotExist) {
-				err = fmt.Errorf("%w: %w", err, errdefs.ErrNotFound)
-			}
+	for _, source := range r.sources {
+		if source.part&^parts != 0 {
+			continue
+		}
+		if err := source.read(r, &s, *buf); err != nil {
 			return Sample{}, fmt.Errorf("read stats: %w", err)
 		}
 	}
-	return s, nil
+	for _, f := range r.files {
+		if f.found {
+			return s, nil
+		}
+	}
+	return Sample{}, fmt.Errorf("read stats: no files: %w", errdefs.ErrNotFound)
 }
 
 // bytes reads a file; ok is false when the kernel has none.
 func (r *Reader) bytes(name string, buf []byte) (b []byte, ok bool, err error) {
-	f, ok := r.files[name]
-	if !ok {
+	f := r.files[name]
+	if f == nil || f.none {
 		return nil, false, nil
 	}
+	if b, err = f.read(buf); err == nil {
+		f.found = true
+		return b, true, nil
+	}
+	switch {
+	case errors.Is(err, unix.EOPNOTSUPP): // PSI is off, or was turned off for this cgroup (cgroup.pressure)
+		return nil, false, nil
+	case errors.Is(err, fs.ErrNotExist) && !f.found:
+		f.none = true
+		return nil, false, nil
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV): // not kept, and kept
+		err = fmt.Errorf("%w: %w", err, errdefs.ErrNotFound)
+	}
+	return nil, false, err
+}
+
+func (f *file) read(buf []byte) ([]byte, error) {
+	if f.fd < 0 && f.keep {
+		fd, err := linux.OpenKernel(f.path)
+		if err != nil {
+			return nil, err
+		}
+		if f.fd = fd; open.Add(1) > room() {
+			f.close()
+			f.keep = false
+		}
+	}
+	if f.fd < 0 {
+		return linux.ReadKernel(f.path, buf)
+	}
+	return linux.PreadRecord(f.fd, f.path, buf)
+}
+
+func (f *file) close() {
 	if f.fd >= 0 {
-		b, err = linux.PreadRecord(f.fd, f.path, buf)
-	} else if b, err = linux.ReadKernel(f.path, buf); !f.sure && errors.Is(err, fs.ErrNotExist) {
-		return nil, false, nil
+		_ = linux.Close(f.fd)
+		f.fd = -1
+		open.Add(-1)
 	}
-	if errors.Is(err, unix.EOPNOTSUPP) { // PSI turned off for this cgroup (cgroup.pressure)
-		return nil, false, nil
-	}
-	return b, err == nil, err
 }
 
 // number reads a file that has one value; "max" and v1's words for it (the

@@ -7,12 +7,12 @@ type Sample struct {
 	At     time.Time // with Go's monotonic clock
 	CPU    *CPU
 	Memory *Memory
-	Tasks  *uint64 // threads, which is what the kernel's limit of "pids" counts
+	Tasks  *uint64 // of the part Tasks: threads, which is what the kernel's limit of "pids" counts
 
 	// Pressure is there on a host that has a cgroup2 with PSI.
 	CPUPressure, MemoryPressure, IOPressure *Pressure
 
-	Detail *Detail // of ReadAll only
+	Detail *Details // of the part Detail
 }
 
 // CPU is the time used since the cgroup was made, in nanoseconds.
@@ -27,15 +27,15 @@ type Memory struct {
 	RSS        uint64 // anonymous memory, without mapped files
 	Cache      uint64
 	MappedFile uint64
-	Limit      uint64 // 0 is none
+	Limit      uint64 // of the part Limit; 0 is none
 	Swap       *uint64
-	Kernel     *uint64 // v2; on v1 in ReadAll only
+	Kernel     *uint64 // on v1 of the part Detail
 
 	PageFaults, MajorPageFaults uint64
 }
 
-// Detail is what monitoring wants to know besides, since the cgroup was made.
-type Detail struct {
+// Details are what monitoring wants to know besides, since the cgroup was made.
+type Details struct {
 	User, System *uint64 // nanoseconds
 
 	Periods, ThrottledPeriods, ThrottledTime *uint64 // of a CPU quota; nanoseconds

@@ -4,20 +4,24 @@ package stats
 type source struct {
 	controller string
 	v2         bool
+	part       Parts // 0 is in every sample
 	files      []string
 	read       func(*Reader, *Sample, []byte) error
 }
 
-// sources is what every Sample has; their files are kept open.
-var sources = []source{
-	{"", true, pressureFiles, readPressure},
-	{"cpu", true, []string{"cpu.stat"}, readCPU2},
-	{"cpuacct", false, []string{"cpuacct.usage"}, readCPUAcct},
-	{"memory", true, []string{"memory.current", "memory.stat", "memory.max", "memory.swap.current"}, readMemory2},
-	{"memory", false, []string{"memory.usage_in_bytes", "memory.stat", "memory.limit_in_bytes", "memory.memsw.usage_in_bytes"}, readMemory1},
-	{"pids", true, []string{"pids.current"}, readTasks},
-	{"pids", false, []string{"pids.current"}, readTasks},
-}
+// sources has one entry for each thing and each kind of hierarchy. What comes
+// later may rest on what comes before.
+var sources = append([]source{
+	{"", true, 0, pressureFiles, readPressure},
+	{"cpu", true, 0, []string{"cpu.stat"}, readCPU2},
+	{"cpuacct", false, 0, []string{"cpuacct.usage"}, readCPUAcct},
+	{"memory", true, 0, []string{"memory.current", "memory.stat", "memory.swap.current"}, readMemory2},
+	{"memory", false, 0, []string{"memory.usage_in_bytes", "memory.stat"}, readMemory1},
+	{"memory", true, Limit, []string{"memory.max"}, readLimit},
+	{"memory", false, Limit, []string{"memory.limit_in_bytes"}, readLimit},
+	{"pids", true, Tasks, []string{"pids.current"}, readTasks},
+	{"pids", false, Tasks, []string{"pids.current"}, readTasks},
+}, details...)
 
 func readCPU2(r *Reader, s *Sample, buf []byte) error {
 	b, ok, err := r.bytes("cpu.stat", buf)
@@ -43,52 +47,57 @@ func readCPUAcct(r *Reader, s *Sample, buf []byte) error {
 
 // memoryNames are what v1 and v2 call the same things.
 type memoryNames struct {
-	usage, limit, swap                                string // files
-	rss, cache, mapped, inactiveFile, fault, majFault string // in memory.stat
-	swapCountsMemory                                  bool   // v1's swap file has both
+	usage                                                   string // file
+	rss, cache, mapped, swap, inactiveFile, fault, majFault string // in memory.stat
 }
 
 var (
 	memory2 = memoryNames{
-		usage: "memory.current", limit: "memory.max", swap: "memory.swap.current",
-		rss: "anon", cache: "file", mapped: "file_mapped", inactiveFile: "inactive_file", fault: "pgfault", majFault: "pgmajfault",
+		usage: "memory.current",
+		rss:   "anon", cache: "file", mapped: "file_mapped", inactiveFile: "inactive_file", fault: "pgfault", majFault: "pgmajfault",
 	}
 	memory1 = memoryNames{
-		usage: "memory.usage_in_bytes", limit: "memory.limit_in_bytes", swap: "memory.memsw.usage_in_bytes", swapCountsMemory: true,
-		rss: "total_rss", cache: "total_cache", mapped: "total_mapped_file", inactiveFile: "total_inactive_file",
+		usage: "memory.usage_in_bytes",
+		rss:   "total_rss", cache: "total_cache", mapped: "total_mapped_file", swap: "total_swap", inactiveFile: "total_inactive_file",
 		fault: "total_pgfault", majFault: "total_pgmajfault",
 	}
 )
 
-func readMemory2(r *Reader, s *Sample, buf []byte) error { return readMemory(r, s, buf, &memory2) }
 func readMemory1(r *Reader, s *Sample, buf []byte) error { return readMemory(r, s, buf, &memory1) }
+
+func readMemory2(r *Reader, s *Sample, buf []byte) error {
+	if err := readMemory(r, s, buf, &memory2); err != nil || s.Memory == nil {
+		return err
+	}
+	var err error
+	s.Memory.Swap, err = r.value("memory.swap.current", buf)
+	return err
+}
 
 func readMemory(r *Reader, s *Sample, buf []byte, names *memoryNames) error {
 	usage, ok, err := r.number(names.usage, buf)
 	if !ok || err != nil {
 		return err
 	}
-	m := &Memory{Usage: usage}
-	if m.Limit, _, err = r.number(names.limit, buf); err != nil {
-		return err
-	}
-	swap, ok, err := r.number(names.swap, buf)
-	if err != nil {
-		return err
-	}
-	if ok {
-		if names.swapCountsMemory {
-			swap -= min(swap, usage)
-		}
-		m.Swap = &swap
-	}
 	b, _, err := r.bytes("memory.stat", buf)
 	if err != nil {
 		return err
 	}
-	m.parse(b, names)
-	s.Memory = m
+	s.Memory = &Memory{Usage: usage}
+	s.Memory.parse(b, names)
 	return nil
+}
+
+func readLimit(r *Reader, s *Sample, buf []byte) (err error) {
+	if s.Memory == nil {
+		return nil
+	}
+	n, ok, err := r.number("memory.max", buf)
+	if !ok && err == nil {
+		n, _, err = r.number("memory.limit_in_bytes", buf)
+	}
+	s.Memory.Limit = n
+	return err
 }
 
 func (m *Memory) parse(stat []byte, names *memoryNames) {
@@ -102,6 +111,8 @@ func (m *Memory) parse(stat []byte, names *memoryNames) {
 			m.Cache = n
 		case names.mapped:
 			m.MappedFile = n
+		case names.swap: // v1, where the kernel counts swap
+			m.Swap = kept(n)
 		case names.inactiveFile:
 			inactive = n
 		case names.fault:

@@ -58,7 +58,7 @@ func TestReadV2(t *testing.T) {
 			Some: Stall{Avg10: 1.5, Avg60: 0.25, Avg300: 0.05, Total: 9000},
 			Full: Stall{Total: 2000},
 		},
-		Detail: &Detail{
+		Detail: &Details{
 			User: u(100000), System: u(23000), Periods: u(5), ThrottledPeriods: u(2), ThrottledTime: u(7000),
 			MaxUsage: u(20 << 20), FailCount: u(6), OOMKills: u(1), MaxTasks: u(0),
 			Devices: []Device{
@@ -81,9 +81,8 @@ func TestReadV1(t *testing.T) {
 		"memory.failcnt":                            "6\n",
 		"memory.kmem.usage_in_bytes":                "99\n",
 		"memory.oom_control":                        "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
-		"memory.memsw.usage_in_bytes":               "5000\n",
 		"memory.limit_in_bytes":                     "9223372036854771712\n",
-		"memory.stat":                               "rss 1\ninactive_file 1\ntotal_cache 3\ntotal_rss 2048\ntotal_mapped_file 12\ntotal_inactive_file 8192\ntotal_pgfault 55\ntotal_pgmajfault 3\n",
+		"memory.stat":                               "rss 1\ninactive_file 1\ntotal_cache 3\ntotal_rss 2048\ntotal_swap 904\ntotal_mapped_file 12\ntotal_inactive_file 8192\ntotal_pgfault 55\ntotal_pgmajfault 3\n",
 		"pids.current":                              "4\n",
 		"pids.max":                                  "9\n",
 		"blkio.throttle.io_service_bytes_recursive": "8:0 Read 1\n8:0 Write 2\n8:0 Sync 3\n8:0 Discard 5\n8:0 Total 3\n8:16 Read 10\n8:16 Write 20\nTotal 33\n",
@@ -99,7 +98,7 @@ func TestReadV1(t *testing.T) {
 		CPU:    &CPU{Usage: 123},
 		Memory: &Memory{Usage: 4096, RSS: 2048, Cache: 3, MappedFile: 12, Swap: u(904), Kernel: u(99), PageFaults: 55, MajorPageFaults: 3},
 		Tasks:  u(4),
-		Detail: &Detail{
+		Detail: &Details{
 			User: u(100), System: u(23), Periods: u(5), ThrottledPeriods: u(2), ThrottledTime: u(7),
 			MaxUsage: u(8192), FailCount: u(6), OOMKills: u(1), MaxTasks: u(9),
 			Devices: []Device{
@@ -126,12 +125,9 @@ func TestKernelMemoryInParts(t *testing.T) {
 
 func sample(t testing.TB, find Finder) Sample {
 	t.Helper()
-	r, err := Open(find)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := NewReader(find)
 	defer r.Close()
-	s, err := r.ReadAll()
+	s, err := r.Read(All)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +137,7 @@ func sample(t testing.TB, find Finder) Sample {
 func TestWhatTheHostCannotSayIsNil(t *testing.T) {
 	dir := fake(t, map[string]string{"pids.current": "4\n"})
 	s := sample(t, func(c string) (string, bool) { return dir, true })
-	if d := cmp.Diff(Sample{Tasks: u(4), Detail: &Detail{}}, s, cmpopts.IgnoreFields(Sample{}, "At")); d != "" {
+	if d := cmp.Diff(Sample{Tasks: u(4), Detail: &Details{}}, s, cmpopts.IgnoreFields(Sample{}, "At")); d != "" {
 		t.Error(d)
 	}
 	for name, find := range map[string]Finder{
@@ -149,8 +145,8 @@ func TestWhatTheHostCannotSayIsNil(t *testing.T) {
 		"no hierarchy":  func(string) (string, bool) { return "", false },
 		"no such group": func(string) (string, bool) { return "/nonexistent", true },
 	} {
-		if _, err := Open(find); !errdefs.IsNotFound(err) {
-			t.Errorf("%s: %v", name, err)
+		if s, err := NewReader(find).Read(All); !errdefs.IsNotFound(err) {
+			t.Errorf("%s: %+v, %v", name, s, err)
 		}
 	}
 }
@@ -225,12 +221,9 @@ func real(t testing.TB) Finder {
 
 func TestReadARealCgroup(t *testing.T) {
 	find := real(t)
-	r, err := Open(find)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := NewReader(find)
 	defer r.Close()
-	before, err := r.Read()
+	before, err := r.Read(Tasks)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +249,7 @@ func TestReadARealCgroup(t *testing.T) {
 	}
 	in.Write([]byte("go\n"))
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		s, err := r.Read()
+		s, err := r.Read(Tasks)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -280,11 +273,11 @@ func TestReadARealCgroup(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	if _, err := r.Read(); !errdefs.IsNotFound(err) {
+	if _, err := r.Read(0); !errdefs.IsNotFound(err) {
 		t.Errorf("of a removed cgroup: %v", err)
 	}
 	r.Close()
-	if _, err := r.Read(); !errdefs.IsNotFound(err) {
+	if _, err := r.Read(0); !errdefs.IsNotFound(err) {
 		t.Errorf("of a closed reader: %v", err)
 	}
 }
@@ -307,27 +300,15 @@ func FuzzParsers(f *testing.F) {
 }
 
 func BenchmarkRead(b *testing.B) {
-	r, err := Open(real(b))
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer r.Close()
-	for b.Loop() {
-		if _, err := r.Read(); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkReadAll(b *testing.B) {
-	r, err := Open(real(b))
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer r.Close()
-	for b.Loop() {
-		if _, err := r.ReadAll(); err != nil {
-			b.Fatal(err)
-		}
+	for name, parts := range map[string]Parts{"container": 0, "pod": Tasks | Limit, "all": All} {
+		b.Run(name, func(b *testing.B) {
+			r := NewReader(real(b))
+			defer r.Close()
+			for b.Loop() {
+				if _, err := r.Read(parts); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
