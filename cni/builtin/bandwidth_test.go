@@ -38,8 +38,11 @@ func transfer(t *testing.T, from, to, address string, size int64) time.Duration 
 				received <- 0
 				return
 			}
-			defer c.Close()
 			n, _ := io.Copy(io.Discard, c)
+			// Without a goodbye: one that waits to be acknowledged, while the link
+			// goes down, would keep the namespace for a minute.
+			c.(*net.TCPConn).SetLinger(0)
+			c.Close()
 			received <- n
 		}()
 		return nil
