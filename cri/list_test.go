@@ -241,7 +241,7 @@ func TestEntries(t *testing.T) {
 }
 
 func TestStreamsEqualTheirTwins(t *testing.T) {
-	s := newServer(t, 2500, container.Running, container.Created)
+	s := newServer(t, 1100, container.Running, container.Created)
 	c := client(t, s)
 	ctx := t.Context()
 	pod, ctr := s.Pods.List()[7].Record().ID, s.Containers.List()[7].Record().ID

@@ -56,8 +56,9 @@ func (s *Server) sandboxMetrics(ctx context.Context) [][]byte {
 	})
 }
 
-// podMetrics are of the pod's cgroup, where it has one, and of its network,
-// which cAdvisor tells as the sandbox's.
+// podMetrics are of the pod's network, which cAdvisor tells as the sandbox's, and
+// of its cgroup, where it has one: processors, memory and pressure, as more
+// would be read and told for every pod and is what its containers tell.
 func (s *Server) podMetrics(m measured) []*runtimeapi.Metric {
 	rec := m.pod.Record()
 	parent, err := s.Pods.CgroupParent(m.pod)

@@ -67,9 +67,9 @@ type measured struct {
 	network    *stats.Network    // nil without one of its own
 }
 
-// measure reads pods, with the parts asked for beside the usual: their networks
+// measure reads pods, with the parts asked for of their containers: the networks
 // on one processor, meanwhile the cgroups on all of them.
-func (s *Server) measure(ctx context.Context, pods []*pod.Pod, more stats.Parts) []measured {
+func (s *Server) measure(ctx context.Context, pods []*pod.Pod, parts stats.Parts) []measured {
 	networks := make(chan []*stats.Network, 1)
 	go func() { networks <- s.Pods.Networks(pods) }()
 
@@ -82,13 +82,13 @@ func (s *Server) measure(ctx context.Context, pods []*pod.Pod, more stats.Parts)
 	owners := s.Pods.Owners()
 	found := collect(pods, func(p *pod.Pod) (measured, bool) {
 		m := measured{pod: p, alone: true}
-		of := more
+		of := parts
 		var err error
-		if m.own, err = s.Pods.Stats(p, owners, more|stats.Tasks|stats.Limit); err != nil {
+		if m.own, err = s.Pods.Stats(p, owners, stats.Tasks|stats.Limit); err != nil {
 			if !errdefs.IsNotFound(err) {
 				slog.WarnContext(ctx, "cgroup of pod left out of stats", "pod", p.Record().ID, "error", err)
 			}
-			m.alone, of = false, more|stats.Tasks // to be added up
+			m.alone, of = false, parts|stats.Tasks // to be added up
 		}
 		for _, c := range inside[p.Record().ID] {
 			if st, ok := s.sample(ctx, c, of); ok {

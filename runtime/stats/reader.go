@@ -144,20 +144,23 @@ func (r *Reader) bytes(name string, buf []byte) (b []byte, ok bool, err error) {
 }
 
 func (f *file) read(buf []byte) ([]byte, error) {
-	if f.fd < 0 && f.keep {
-		fd, err := linux.OpenKernel(f.path)
-		if err != nil {
+	fd := f.fd
+	if fd < 0 {
+		var err error
+		if fd, err = linux.OpenKernel(f.path); err != nil {
 			return nil, err
 		}
-		if f.fd = fd; open.Add(1) > room() {
-			f.close()
+		if f.keep && open.Add(1) > room() {
+			open.Add(-1)
 			f.keep = false
 		}
+		if f.keep {
+			f.fd = fd
+		} else {
+			defer linux.Close(fd)
+		}
 	}
-	if f.fd < 0 {
-		return linux.ReadKernel(f.path, buf)
-	}
-	return linux.PreadRecord(f.fd, f.path, buf)
+	return linux.PreadRecord(fd, f.path, buf)
 }
 
 func (f *file) close() {
