@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/berth-cri/berth/atomicfile"
 	"github.com/berth-cri/berth/linux"
@@ -90,15 +91,37 @@ func (x *command) kill(ctx context.Context) {
 	}
 }
 
-// close removes the cgroup. What the command left running keeps it; it goes with
-// the container.
+// close removes the cgroup. What the command left running keeps it for now.
 func (x *command) close(ctx context.Context) {
 	if x.Exec != nil {
 		x.Exec.Close()
 	}
-	if err := x.cg.Remove(context.WithoutCancel(ctx)); err != nil {
-		x.service.Log.Debug("remove cgroup of exec", "container", x.c.rec.ID, "error", err)
+	x.c.litter.tidy(context.WithoutCancel(ctx), x.cg)
+}
+
+// litter is the cgroups of commands that left something running. Each later
+// command looks whether a few of them are empty by now; the rest goes with the
+// container. A probe that starts a child each time must not fill the machine.
+type litter struct {
+	mu   sync.Mutex
+	list []*cgroup.Cgroup // guarded by mu
+}
+
+const tidyAtOnce = 4
+
+func (l *litter) tidy(ctx context.Context, more *cgroup.Cgroup) {
+	l.mu.Lock()
+	n := min(len(l.list), tidyAtOnce)
+	look := append(slices.Clone(l.list[:n]), more)
+	l.list = l.list[n:]
+	l.mu.Unlock()
+	full := slices.DeleteFunc(look, func(cg *cgroup.Cgroup) bool { return cg.Remove(ctx) == nil })
+	if len(full) == 0 {
+		return
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.list = append(l.list, full...)
 }
 
 // Spec reads the container's OCI spec. It is not kept in memory: 500 containers

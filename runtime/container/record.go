@@ -83,7 +83,8 @@ type Container struct {
 	status atomic.Pointer[Status]
 	live   *live // guarded by mu: descriptors of the running process, else nil
 
-	meter stats.Meter
+	meter  stats.Meter
+	litter litter
 
 	changed func(runtimeapi.ContainerEventType) // tells whoever listens; set before anybody has the container
 

@@ -46,7 +46,6 @@ func TestLogLines(t *testing.T) {
 		"two":              {"echo a; echo b", []string{"stdout F a", "stdout F b"}},
 		"empty":            {"echo; echo a; echo", []string{"stdout F ", "stdout F a", "stdout F "}},
 		"no end":           {"echo a; printf b", []string{"stdout F a", "stdout P b"}},
-		"no end of one":    {"printf a; echo b >&2", []string{"stderr F b", "stdout P a"}},
 		"streams in turn":  {"echo a; sleep 0.1; echo b >&2; sleep 0.1; echo c", []string{"stdout F a", "stderr F b", "stdout F c"}},
 		"blanks are kept":  {`printf ' a \r\n\tb\n'`, []string{"stdout F  a \r", "stdout F \tb"}},
 		"as long as one":   {line(16384) + "; echo; echo b", []string{"stdout F " + x(16384), "stdout F b"}},

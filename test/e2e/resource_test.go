@@ -88,17 +88,20 @@ func TestLimits(t *testing.T) {
 		t.Error("no cgroup of the container")
 	}
 	for _, root := range roots {
-		var procs int
-		filepath.WalkDir(root, func(path string, _ os.DirEntry, _ error) error {
-			if filepath.Base(path) == "cgroup.procs" {
-				b, _ := os.ReadFile(path)
-				procs += strings.Count(string(b), "\n")
+		eventually(t, 10*time.Second, root+" has four processes", func() error {
+			procs := 0
+			filepath.WalkDir(root, func(path string, _ os.DirEntry, _ error) error {
+				if filepath.Base(path) == "cgroup.procs" {
+					b, _ := os.ReadFile(path)
+					procs += strings.Count(string(b), "\n")
+				}
+				return nil
+			})
+			if procs != 4 {
+				return fmt.Errorf("%d", procs)
 			}
 			return nil
 		})
-		if procs != 4 {
-			t.Errorf("%s has %d processes, want 4", root, procs)
-		}
 	}
 	for name, tc := range map[string]struct {
 		resources *runtimeapi.LinuxContainerResources
