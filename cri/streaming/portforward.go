@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
-	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/cri-streaming/pkg/streaming/portforward"
@@ -43,11 +42,17 @@ type forwarder struct {
 // a port that nobody listens on is one: a peer that resets its connection ends
 // one stream (k8s#74551).
 func (f *forwarder) PortForward(_ context.Context, pod, _ string, port int32, stream io.ReadWriteCloser) error {
-	peer, err := f.server.Pods.Dial(f.ctx, pod, uint16(port))
+	if _, ok := stream.(spdyStream); ok {
+		// Waits until the client was told that the stream is open. A reset that
+		// overtakes this would hide why from it.
+		stream.Write(nil)
+	}
+	ctx, cancel := context.WithCancel(f.ctx)
+	defer cancel() // closes the connection
+	peer, err := f.server.Pods.Dial(ctx, pod, uint16(port))
 	if err != nil {
 		return err
 	}
-	defer context.AfterFunc(f.ctx, func() { peer.Close() })()
 	t := &transfer{peer: peer, stream: stream}
 	if err := t.run(); err != nil {
 		f.server.Log.Debug("port-forward", "pod", pod, "port", port, "error", err)
@@ -65,17 +70,15 @@ type transfer struct {
 // run moves both ways until both ends have said that they are done, or one of
 // them has gone; then the other is told by a reset.
 func (t *transfer) run() error {
-	defer t.peer.Close()
-	answered, asked := make(chan struct{}), make(chan error, 1)
+	asked := make(chan error, 1)
 	go func() {
-		err := t.toPeer(answered)
+		err := t.toPeer()
 		asked <- err
 		if err != nil {
 			io.Copy(io.Discard, t.stream) // or it would hold up the client's other streams
 		}
 	}()
 	err := t.fromPeer()
-	close(answered)
 	if err == nil && t.half() {
 		err = <-asked
 	}
@@ -114,27 +117,19 @@ func (t *transfer) fromPeer() error {
 	}
 }
 
-// toPeer copies until the client has said everything, and then says so.
-func (t *transfer) toPeer(answered <-chan struct{}) error {
+// toPeer copies until the client has said everything, and then says so. (A client
+// that resets its stream after that says nothing of it, in SPDY.)
+func (t *transfer) toPeer() error {
 	if _, err := io.Copy(t.peer, t.stream); err != nil {
 		return err
 	}
-	if !t.wasReset() {
-		t.peer.CloseWrite()
+	if t.wasReset() {
+		t.peer.SetLinger(0)
+		t.peer.Close()
+		return errReset
 	}
-	// Nothing tells of a reset that follows the end.
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
-	for !t.wasReset() {
-		select {
-		case <-answered:
-			return nil
-		case <-tick.C:
-		}
-	}
-	t.peer.SetLinger(0)
-	t.peer.Close()
-	return errReset
+	t.peer.CloseWrite()
+	return nil
 }
 
 // spdyStream is what a stream of SPDY has. That of a plain WebSocket has no end

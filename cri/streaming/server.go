@@ -26,7 +26,7 @@ type Containers interface {
 	AttachClient(ctx context.Context, id string, client container.Streams) error
 }
 
-// Pods is what port-forward needs.
+// Pods is what port-forward needs: a connection that ends with the context.
 type Pods interface {
 	Dial(ctx context.Context, pod string, port uint16) (*net.TCPConn, error)
 }

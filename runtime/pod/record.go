@@ -49,6 +49,7 @@ type Pod struct {
 	changed func(runtimeapi.ContainerEventType) // tells whoever listens; set before anybody has the pod
 
 	meter stats.Meter // of the cgroup that the kubelet made for the pod
+	calls calls       // to its ports
 }
 
 // Record returns the pod as it is now.

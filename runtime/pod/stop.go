@@ -54,6 +54,7 @@ func (s *Service) stop(ctx context.Context, p *Pod, drain func(context.Context, 
 // a plugin may need them.
 func (s *Service) release(ctx context.Context, p *Pod) error {
 	p.meter.Close()
+	p.calls.hangUp() // an open socket would keep the network namespace
 	p.at("network")
 	if err := fault.Hit("pod.stop.network"); err != nil {
 		return err
