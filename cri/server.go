@@ -35,6 +35,7 @@ type Options struct {
 	Streams      Streams
 	CgroupDriver runtimeapi.CgroupDriver
 	Handlers     []*runtimeapi.RuntimeHandler // the default as ""
+	Features     *runtimeapi.RuntimeFeatures
 	Events       *events.Hub
 	// Info is what a verbose Status tells beside the conditions, ready for JSON.
 	Info func() map[string]any

@@ -9,7 +9,7 @@ import (
 )
 
 // SealedProgram copies a program into an anonymous file that can be executed but
-// never again be written. It is an error where the host forbids such files
+// never again be written or, but by root, be read. It is an error where the host forbids such files
 // (vm.memfd_noexec=2).
 func SealedProgram(name string, program io.Reader) (*os.File, error) {
 	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
@@ -29,6 +29,13 @@ func SealedProgram(name string, program io.Reader) (*os.File, error) {
 	}
 	f := os.NewFile(uintptr(fd), name)
 	if _, err := io.Copy(f, program); err != nil {
+		f.Close()
+		return nil, err
+	}
+	// To be executed and not read: so the kernel keeps the memory of a process that
+	// runs it as somebody who cannot read everything, as root of a user namespace,
+	// from everybody but root of the host.
+	if err := retry("fchmod", func() error { return unix.Fchmod(fd, 0o111) }); err != nil {
 		f.Close()
 		return nil, err
 	}

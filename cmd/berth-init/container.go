@@ -17,6 +17,8 @@ type container struct {
 	nothing int                // a mounted /dev/null and
 	empty   int                // a mounted empty directory, for masks
 
+	given []int // trees from outside of the user namespace, in the order of their steps
+
 	procfs   int // a procfs that is mounted nowhere
 	terminal int // the slave
 
@@ -64,6 +66,8 @@ func (c *container) carryOut(s plan.Step) error {
 		return c.bind(s)
 	case *plan.Layers:
 		return c.layers(s)
+	case *plan.Outside:
+		return c.attachGiven(s)
 	case *plan.CgroupV1:
 		return c.cgroupV1(s)
 	case *plan.Device:

@@ -40,6 +40,7 @@ const (
 	mountAttrNosuid = 0x02
 	mountAttrNodev  = 0x04
 	mountAttrNoexec = 0x08
+	mountAttrIdmap  = 0x100000
 
 	statxAttrMountRoot = 0x2000
 

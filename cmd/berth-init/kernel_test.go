@@ -28,7 +28,7 @@ func TestNumbersOfTheKernel(t *testing.T) {
 		"RESOLVE_NO_SYMLINKS": {resolveNoSymlinks, unix.RESOLVE_NO_SYMLINKS}, "RESOLVE_BENEATH": {resolveBeneath, unix.RESOLVE_BENEATH},
 		"RESOLVE_IN_ROOT": {resolveInRoot, unix.RESOLVE_IN_ROOT}, "MOUNT_ATTR_RDONLY": {mountAttrRdonly, unix.MOUNT_ATTR_RDONLY},
 		"MOUNT_ATTR_NOSUID": {mountAttrNosuid, unix.MOUNT_ATTR_NOSUID}, "MOUNT_ATTR_NODEV": {mountAttrNodev, unix.MOUNT_ATTR_NODEV},
-		"MOUNT_ATTR_NOEXEC": {mountAttrNoexec, unix.MOUNT_ATTR_NOEXEC}, "STATX_ATTR_MOUNT_ROOT": {statxAttrMountRoot, unix.STATX_ATTR_MOUNT_ROOT},
+		"MOUNT_ATTR_NOEXEC": {mountAttrNoexec, unix.MOUNT_ATTR_NOEXEC}, "MOUNT_ATTR_IDMAP": {mountAttrIdmap, unix.MOUNT_ATTR_IDMAP}, "STATX_ATTR_MOUNT_ROOT": {statxAttrMountRoot, unix.STATX_ATTR_MOUNT_ROOT},
 		"CLOSE_RANGE_CLOEXEC": {closeRangeCloexec, unix.CLOSE_RANGE_CLOEXEC}, "PROC_SUPER_MAGIC": {procSuperMagic, unix.PROC_SUPER_MAGIC},
 		"DEVPTS_SUPER_MAGIC": {devptsSuperMagic, unix.DEVPTS_SUPER_MAGIC}, "PR_SET_KEEPCAPS": {prSetKeepcaps, unix.PR_SET_KEEPCAPS},
 		"PR_CAPBSET_DROP":     {prCapbsetDrop, unix.PR_CAPBSET_DROP},

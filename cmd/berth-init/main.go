@@ -50,7 +50,13 @@ func become() (step string, err error) {
 		}
 	}
 	call(syscall.SYS_UMASK, 0) // modes are exact until the container's mask is set
+	if release.Outside {
+		return workOutside(steps)
+	}
 	c := newContainer(steps)
+	if err := c.takeOver(); err != nil {
+		return "take over mounts", err
+	}
 	for _, s := range steps {
 		if err := c.carryOut(s); err != nil {
 			return s.String(), err
@@ -86,8 +92,9 @@ func readPlan() ([]plan.Step, error) {
 	closeFd(plan.PlanFd)
 	first := uintptr(plan.TargetFd)
 	for _, s := range steps {
-		if _, ok := s.(*plan.Join); ok {
-			first++
+		switch s.(type) {
+		case *plan.Join, *plan.Outside: // TargetFd or TreesFd
+			first = plan.TargetFd + 1
 		}
 	}
 	_, err = call(sysCloseRange, first, allFds, 0)

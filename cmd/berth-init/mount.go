@@ -105,7 +105,7 @@ func attach(tree, target int) error {
 }
 
 // attributes is struct mount_attr.
-type attributes struct{ set, clear, propagation, _ uint64 } // and a user namespace
+type attributes struct{ set, clear, propagation, userns uint64 }
 
 func change(tree int, changes []plan.Change) error {
 	for _, ch := range changes {
@@ -114,7 +114,15 @@ func change(tree int, changes []plan.Change) error {
 			flags |= atRecursive
 		}
 		a := &attributes{set: ch.Set, clear: ch.Clear, propagation: ch.Propagation}
-		if err := just(sysMountSetattr, fd(tree), str(""), flags, ptr(a), 32); err != nil {
+		mapped := ch.Set&mountAttrIdmap != 0
+		if mapped {
+			a.userns = uint64(usernsFd)
+		}
+		err := just(sysMountSetattr, fd(tree), str(""), flags, ptr(a), 32)
+		if err == syscall.EINVAL && mapped {
+			return explained{syscall.EOPNOTSUPP, "its file system cannot be shown under other ids (idmapped mount)"}
+		}
+		if err != nil {
 			return explain(err, "set the mount's attributes")
 		}
 	}

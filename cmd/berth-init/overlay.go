@@ -14,13 +14,18 @@ type overlay struct {
 	options     []string
 }
 
-// rootOverlay mounts the layers. Since 6.8 they are given to the kernel one by
-// one; before that in one string, which has to fit into a page.
-func (c *container) rootOverlay(s *plan.RootOverlay) error {
+func overlayOf(s *plan.RootOverlay) overlay {
 	o := overlay{lower: s.Lower, upper: s.Upper, work: s.Work, options: s.Options}
 	if s.Volatile {
 		o.options = append([]string{"volatile"}, o.options...)
 	}
+	return o
+}
+
+// rootOverlay mounts the layers. Since 6.8 they are given to the kernel one by
+// one; before that in one string, which has to fit into a page.
+func (c *container) rootOverlay(s *plan.RootOverlay) error {
+	o := overlayOf(s)
 	tree, err := o.byLayers()
 	if err == nil {
 		return c.attachRoot(tree, s.Upper)

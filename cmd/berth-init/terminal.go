@@ -43,7 +43,7 @@ func (c *container) openTerminal(s *plan.Terminal) error {
 		}
 	}
 	c.terminal = slave
-	return sendConsole(master)
+	return send(plan.ControlFd, plan.Console, []int{master})
 }
 
 func (c *container) mountConsole(slave int) error {
@@ -58,22 +58,6 @@ func (c *container) mountConsole(slave int) error {
 	}
 	defer closeFd(target)
 	return attach(tree, target)
-}
-
-// sendConsole sends the descriptor in a control message (cmsg(3)).
-func sendConsole(master int) error {
-	type message struct { // struct cmsghdr with one descriptor
-		length      uint64
-		level, kind int32
-		fd          int32
-		_           int32
-	}
-	control := &message{length: 20, level: syscall.SOL_SOCKET, kind: syscall.SCM_RIGHTS, fd: int32(master)}
-	content := []byte{plan.Console}
-	part := &syscall.Iovec{Base: &content[0], Len: 1}
-	m := &syscall.Msghdr{Iov: part, Iovlen: 1, Controllen: 24}
-	m.Control = (*byte)(pointer(control))
-	return just(syscall.SYS_SENDMSG, plan.ControlFd, ptr(m), syscall.MSG_NOSIGNAL)
 }
 
 func (c *container) session() error {

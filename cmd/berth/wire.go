@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -30,6 +31,7 @@ import (
 	"github.com/berth-cri/berth/fault"
 	"github.com/berth-cri/berth/imageservice"
 	"github.com/berth-cri/berth/linux"
+	"github.com/berth-cri/berth/linux/probe"
 	"github.com/berth-cri/berth/runtime/cgroup"
 	"github.com/berth-cri/berth/runtime/container"
 	"github.com/berth-cri/berth/runtime/monitor"
@@ -55,6 +57,7 @@ type daemonParts struct {
 	events  events.Hub
 	api     *cri.Server
 	node    *reconcile.Reconciler
+	userns  func() error // why pods can have no user namespaces, or nil
 }
 
 // runServe runs the daemon until ctx ends.
@@ -145,7 +148,7 @@ func stop(server *grpc.Server) {
 }
 
 func assemble(cfg *config.Config, log *slog.Logger) (*daemonParts, error) {
-	d := &daemonParts{cfg: cfg, log: log}
+	d := &daemonParts{cfg: cfg, log: log, userns: userNamespaces(cfg.Root)}
 	var err error
 	if d.bin, err = trash.Open(filepath.Join(cfg.Root, "trash")); err != nil {
 		return nil, err
@@ -189,7 +192,7 @@ func assemble(cfg *config.Config, log *slog.Logger) (*daemonParts, error) {
 	}
 	d.pods, err = pod.New(pod.Options{
 		StateDir: filepath.Join(cfg.State, "pods"),
-		Network:  d.network, Cgroups: d.cgroups, Handlers: handlers, Sysctls: sysctls(cfg.Container), Log: log,
+		Network:  d.network, Cgroups: d.cgroups, Handlers: handlers, Sysctls: sysctls(cfg.Container), UserNamespaces: d.userns, Log: log,
 	})
 	if err != nil {
 		return nil, err
@@ -292,18 +295,33 @@ func (d *daemonParts) supervise(ctx context.Context) (*monitor.Supervisor, error
 	return s, nil
 }
 
+// userNamespaces tries in the background whether pods can have them, since it takes
+// a moment; the answer is why not, or nil.
+func userNamespaces(root string) func() error {
+	answer := make(chan error, 1)
+	go func() {
+		if f := probe.UserNamespacesAt(root); !f.OK {
+			answer <- errors.New(f.Why)
+		}
+		close(answer)
+	}()
+	return sync.OnceValue(func() error { return <-answer })
+}
+
 func (d *daemonParts) server() *cri.Server {
+	userns := d.userns() == nil
 	var handlers []*runtimeapi.RuntimeHandler
 	for _, name := range d.pods.Handlers {
 		handlers = append(handlers, &runtimeapi.RuntimeHandler{
 			Name:     name,
-			Features: &runtimeapi.RuntimeHandlerFeatures{RecursiveReadOnlyMounts: true},
+			Features: &runtimeapi.RuntimeHandlerFeatures{RecursiveReadOnlyMounts: true, UserNamespaces: userns},
 		})
 	}
 	return cri.New(cri.Options{
 		Version: version, Pods: d.pods, Containers: d.all, Images: d.images, Network: d.network, Streams: d.streams,
 		CgroupDriver: runtimeapi.CgroupDriver_CGROUPFS, Handlers: handlers, Events: &d.events,
-		Info: func() map[string]any { return map[string]any{"config": d.cfg} },
+		Features: &runtimeapi.RuntimeFeatures{SupplementalGroupsPolicy: true, UserNamespacesHostNetwork: userns},
+		Info:     func() map[string]any { return map[string]any{"config": d.cfg} },
 	})
 }
 

@@ -9,9 +9,9 @@ import (
 // Kind is a kind of namespace, named as in /proc/PID/ns.
 type Kind string
 
-// The kinds that can be pinned. PID and User come from a living process
-// (PinProcess): the first is made by a clone, and unshare(CLONE_NEWUSER) is
-// refused to a process with several threads.
+// The kinds that can be pinned. PID and User come from a process (PinProcess,
+// PinUser): the first is made by a clone, and unshare(CLONE_NEWUSER) is refused to
+// a process with several threads.
 const (
 	Net  Kind = "net"
 	IPC  Kind = "ipc"

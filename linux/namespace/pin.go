@@ -20,8 +20,8 @@ import (
 func Pin(dir string, kinds []Kind, setup func() error) (map[Kind]string, error) {
 	flags := 0
 	for _, k := range kinds {
-		if !slices.Contains([]Kind{Net, IPC, UTS}, k) {
-			return nil, fmt.Errorf("pin %s namespace: not made by unshare: %w", k, errdefs.ErrInvalidArgument)
+		if err := checkUnshared(k); err != nil {
+			return nil, err
 		}
 		flags |= k.CloneFlag()
 	}
@@ -58,6 +58,13 @@ func Pin(dir string, kinds []Kind, setup func() error) (map[Kind]string, error) 
 	}
 	_ = os.Remove(dir) // only when empty, so only when nobody else uses it
 	return nil, err
+}
+
+func checkUnshared(k Kind) error {
+	if !slices.Contains([]Kind{Net, IPC, UTS}, k) {
+		return fmt.Errorf("pin %s namespace: not made by unshare: %w", k, errdefs.ErrInvalidArgument)
+	}
+	return nil
 }
 
 // PinProcess pins a namespace of a living process as dir/<kind> and returns the

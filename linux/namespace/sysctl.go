@@ -31,7 +31,7 @@ func CheckSysctl(name string, kinds []Kind) error {
 	switch {
 	case strings.HasPrefix(file, "net/"):
 		need = Net
-	case strings.HasPrefix(file, "fs/mqueue/"), slices.Contains(ipcSysctls, file):
+	case isIPC(file):
 		need = IPC
 	case file == "kernel/domainname":
 		need = UTS
@@ -44,6 +44,10 @@ func CheckSysctl(name string, kinds []Kind) error {
 		return fmt.Errorf("sysctl %q: the pod shares the %s namespace of the host: %w", name, need, errdefs.ErrInvalidArgument)
 	}
 	return nil
+}
+
+func isIPC(file string) bool {
+	return strings.HasPrefix(file, "fs/mqueue/") || slices.Contains(ipcSysctls, file)
 }
 
 // SetSysctl writes a sysctl as the calling thread sees it, below /proc/sys,

@@ -10,6 +10,8 @@ import (
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"github.com/berth-cri/berth/linux/namespace"
 )
 
 // The arrangements of cgroup hierarchies.
@@ -117,5 +119,5 @@ func (c Cgroup) cloneInto() Feature {
 		return present(fmt.Errorf("open %s: %w", dir, err))
 	}
 	defer unix.Close(fd)
-	return present(withChild(&childAttr{CgroupFD: fd, UseCgroupFD: true, Ptrace: true}, nil))
+	return present(namespace.WithChild(&childAttr{CgroupFD: fd, UseCgroupFD: true}, nothing))
 }

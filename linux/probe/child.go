@@ -2,7 +2,6 @@ package probe
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"syscall"
 
@@ -13,32 +12,6 @@ import (
 )
 
 type childAttr = syscall.SysProcAttr
-
-// withChild starts a process, calls use (nil: nothing) with its pid, kills and
-// reaps it. Being traced, it stops before the first instruction of its
-// program, which is ours: so no program of the host is needed, and main does
-// not run a second time.
-func withChild(attr *childAttr, use func(pid int) error) error {
-	// A tracer is a thread.
-	return namespace.OnThread(func() error {
-		attr.Ptrace = true
-		p, err := os.StartProcess("/proc/self/exe", []string{"berth-probe"}, &os.ProcAttr{Sys: attr})
-		if err != nil {
-			return err
-		}
-		var errUse error
-		if use != nil {
-			errUse = use(p.Pid)
-		}
-		if err := p.Kill(); err != nil {
-			return fmt.Errorf("kill: %w", err)
-		}
-		if _, err := p.Wait(); err != nil {
-			return fmt.Errorf("wait: %w", err)
-		}
-		return errUse
-	})
-}
 
 // newUserNamespace are the attributes of a child in a user namespace that maps
 // nothing but root to itself.
@@ -52,15 +25,17 @@ func newUserNamespace() *childAttr {
 
 // userNamespace makes one, and with the child's remains looks whether a pidfd
 // tells the exit code after the reap.
+func nothing(int) error { return nil }
+
 func userNamespace() (userns, exitInfo Feature) {
 	pidfd := -1
 	attr := newUserNamespace()
 	attr.PidFD = &pidfd
-	err := withChild(attr, nil)
+	err := namespace.WithChild(attr, nothing)
 	if err != nil {
 		// Without user namespaces an ordinary child tells about pidfds.
 		attr = &childAttr{PidFD: &pidfd}
-		if errPlain := withChild(attr, nil); errPlain != nil {
+		if errPlain := namespace.WithChild(attr, nothing); errPlain != nil {
 			return present(err), present(errPlain)
 		}
 	}

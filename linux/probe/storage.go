@@ -69,7 +69,7 @@ type Overlay struct {
 	Mount       Feature `json:"mount"`
 	Volatile    Feature `json:"volatile"`     // no sync at unmount, 5.10
 	AppendLower Feature `json:"append_lower"` // one call per lower layer, so any number, 6.8
-	IDMapped    Feature `json:"id_mapped"`    // the file system can show itself under other ids
+	IDMapped    Feature `json:"id_mapped"`    // layers can show themselves under other ids, 5.19
 }
 
 // OverlayAt tries real mounts on the file system of dir, in a directory that
@@ -100,8 +100,23 @@ func OverlayAt(dir string) Overlay {
 			return appendLower(lower)
 		})),
 	}
-	o.IDMapped = idMapped(dir)
+	o.IDMapped = present(idMapped(dir))
 	return o
+}
+
+// UserNamespacesAt says whether containers with layers on the file system of dir
+// can have a user namespace of their own. It tries that in a directory that it
+// makes and removes.
+func UserNamespacesAt(dir string) Feature {
+	dir, err := nearest(dir)
+	if err != nil {
+		return present(err)
+	}
+	if dir, err = os.MkdirTemp(dir, ".berth-probe-"); err != nil {
+		return present(err)
+	}
+	defer os.RemoveAll(dir)
+	return present(idMapped(dir))
 }
 
 // tryOverlay calls mount in a mount namespace of its own. Each try has its own
@@ -154,22 +169,32 @@ func appendLower(lower string) error {
 	return unix.Close(mnt)
 }
 
-// idMapped shows dir through a user namespace, in a detached mount.
-func idMapped(dir string) Feature {
-	tree, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	if err != nil {
-		return present(os.NewSyscallError("open_tree", err))
-	}
-	defer unix.Close(tree)
-	return present(withChild(newUserNamespace(), func(pid int) error {
+// idMapped mounts an overlay over a directory that shows itself through a user
+// namespace (5.19).
+func idMapped(dir string) error {
+	return namespace.WithChild(newUserNamespace(), func(pid int) error {
 		userns, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", pid))
 		if err != nil {
 			return err
 		}
 		defer userns.Close()
-		err = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{
-			Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(userns.Fd()),
+		return tryOverlay(dir, "idmapped", func(lower, upper, _, target string) error {
+			tree, err := unix.OpenTree(unix.AT_FDCWD, lower, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+			if err != nil {
+				return os.NewSyscallError("open_tree", err)
+			}
+			defer unix.Close(tree)
+			err = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{
+				Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(userns.Fd()),
+			})
+			if err != nil {
+				return os.NewSyscallError("mount_setattr idmap", err)
+			}
+			if err := unix.MoveMount(tree, "", unix.AT_FDCWD, lower, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+				return os.NewSyscallError("move_mount", err)
+			}
+			// Not written to, or its end would sync the whole file system.
+			return linux.Mount("overlay", target, "overlay", 0, "lowerdir="+lower+":"+upper)
 		})
-		return os.NewSyscallError("mount_setattr idmap", err)
-	}))
+	})
 }

@@ -153,7 +153,7 @@ func (s *Service) describe(p *pod.Pod, r *Record, img *store.Image) (spec.Input,
 	if err := s.imageVolumes(r, resolved.Mounts); err != nil {
 		return none, rootfs.Overlay{}, err
 	}
-	overlay, err := s.Rootfs.Prepare(r.ID, layers)
+	overlay, err := s.Rootfs.Prepare(r.ID, layers, p.Mapping())
 	if err != nil {
 		return none, rootfs.Overlay{}, fmt.Errorf("make root of container: %w", err)
 	}
@@ -163,7 +163,7 @@ func (s *Service) describe(p *pod.Pod, r *Record, img *store.Image) (spec.Input,
 	}
 	return spec.Input{
 		Pod: spec.Pod{
-			ID: pr.ID, Config: pr.Config, Namespaces: namespaces, TargetPID: target,
+			ID: pr.ID, Config: pr.Config, Namespaces: namespaces, User: p.Mapping(), TargetPID: target,
 			Hostname:   p.File(pod.HostnameFile),
 			Hosts:      p.File(pod.HostsFile),
 			ResolvConf: p.File(pod.ResolvConfFile),

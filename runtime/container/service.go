@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/berth-cri/berth/imageservice/store"
+	"github.com/berth-cri/berth/linux/namespace"
 	"github.com/berth-cri/berth/runtime/cgroup"
 	"github.com/berth-cri/berth/runtime/index"
 	"github.com/berth-cri/berth/runtime/monitor"
@@ -32,7 +33,7 @@ type Images interface {
 
 // Rootfs makes and removes the writable part of a container's root.
 type Rootfs interface {
-	Prepare(id string, layers []string) (rootfs.Overlay, error)
+	Prepare(id string, layers []string, ids *namespace.Mapping) (rootfs.Overlay, error)
 	Remove(id string) error
 	ResolveUser(layers []string, image string, sc *runtimeapi.LinuxContainerSecurityContext) (rootfs.User, error)
 	List() ([]string, error)

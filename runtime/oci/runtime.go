@@ -25,6 +25,19 @@ type Prepared struct {
 	UID         uint32      `json:"uid,omitempty"` // host ids that own the stdio FIFOs and the terminal
 	GID         uint32      `json:"gid,omitempty"`
 	OOMScoreAdj *int        `json:"oomScoreAdj,omitempty"`
+
+	// Outside: a part of the plan is done by a second process, that stays in the
+	// host's user namespace.
+	Outside bool `json:"outside,omitempty"`
+	// HardLimits are those that the process itself, in a user namespace, has no
+	// right to raise.
+	HardLimits []HardLimit `json:"hardLimits,omitempty"`
+}
+
+// HardLimit is a hard resource limit (setrlimit(2)).
+type HardLimit struct {
+	Resource int    `json:"resource"`
+	Limit    uint64 `json:"limit"`
 }
 
 // Namespace is an existing namespace that the process starts in.

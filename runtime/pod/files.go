@@ -43,6 +43,7 @@ func (s *Service) makeFiles(_ context.Context, p *Pod) error {
 	if err != nil {
 		return err
 	}
+	uid, gid := p.root()
 	for name, content := range map[string]string{
 		HostsFile:      hosts,
 		HostnameFile:   p.Record().Hostname + "\n",
@@ -55,6 +56,9 @@ func (s *Service) makeFiles(_ context.Context, p *Pod) error {
 		if err := os.Chmod(p.File(name), 0o644); err != nil { // whatever the umask
 			return err
 		}
+		if err := os.Chown(p.File(name), uid, gid); err != nil {
+			return err
+		}
 	}
 	if p.Namespace(namespace.IPC) == "" {
 		return nil
@@ -63,7 +67,13 @@ func (s *Service) makeFiles(_ context.Context, p *Pod) error {
 		return err
 	}
 	return linux.Mount("shm", p.File(shmDir), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC,
-		fmt.Sprintf("mode=1777,size=%d", shmSize))
+		fmt.Sprintf("mode=1777,size=%d,uid=%d,gid=%d", shmSize, uid, gid))
+}
+
+// root are the host's ids of the pod's root.
+func (p *Pod) root() (uid, gid int) {
+	u, g := p.Mapping().Owner(0, 0)
+	return int(u), int(g)
 }
 
 // unmountShm is nil when nothing is mounted, or nothing was ever made.

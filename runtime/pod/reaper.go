@@ -31,10 +31,11 @@ type Monitor interface {
 
 // specTypes are the names of the namespaces in an OCI spec.
 var specTypes = map[namespace.Kind]specs.LinuxNamespaceType{
-	namespace.Net: specs.NetworkNamespace,
-	namespace.IPC: specs.IPCNamespace,
-	namespace.UTS: specs.UTSNamespace,
-	namespace.PID: specs.PIDNamespace,
+	namespace.User: specs.UserNamespace,
+	namespace.Net:  specs.NetworkNamespace,
+	namespace.IPC:  specs.IPCNamespace,
+	namespace.UTS:  specs.UTSNamespace,
+	namespace.PID:  specs.PIDNamespace,
 }
 
 // SpecType is the name of a kind of namespace in an OCI spec.
@@ -46,12 +47,16 @@ func (s *Service) startReaper(ctx context.Context, p *Pod) error {
 	}
 	r := p.Record()
 	var join []embedded.Namespace
-	for _, k := range []namespace.Kind{namespace.Net, namespace.IPC, namespace.UTS} {
+	for _, k := range []namespace.Kind{namespace.User, namespace.Net, namespace.IPC, namespace.UTS} {
 		if path := p.Namespace(k); path != "" {
 			join = append(join, embedded.Namespace{Type: specTypes[k], Path: path})
 		}
 	}
-	prepared, err := embedded.CompileReaper(join)
+	user := uint32(embedded.Nobody)
+	if m := p.Mapping(); m != nil && (user >= m.UIDs.Length || user >= m.GIDs.Length) {
+		user = 0 // of a small user namespace
+	}
+	prepared, err := embedded.CompileReaper(join, user)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-cri/berth/atomicfile"
 	"github.com/berth-cri/berth/linux/namespace"
+	"github.com/berth-cri/berth/runtime/spec"
 	"github.com/berth-cri/berth/runtime/stats"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -75,6 +76,10 @@ func (p *Pod) Namespace(k namespace.Kind) string {
 		mode = o.GetIpc()
 	case namespace.PID:
 		mode = o.GetPid()
+	case namespace.User:
+		if p.Mapping() == nil {
+			return ""
+		}
 	}
 	if mode != runtimeapi.NamespaceMode_POD {
 		return ""
@@ -85,12 +90,20 @@ func (p *Pod) Namespace(k namespace.Kind) string {
 // Namespaces are the paths of all namespaces that the pod has to itself.
 func (p *Pod) Namespaces() map[namespace.Kind]string {
 	all := map[namespace.Kind]string{}
-	for _, k := range []namespace.Kind{namespace.Net, namespace.IPC, namespace.UTS, namespace.PID} {
+	for _, k := range kinds {
 		if path := p.Namespace(k); path != "" {
 			all[k] = path
 		}
 	}
 	return all
+}
+
+// kinds of namespaces that a pod may have to itself.
+var kinds = []namespace.Kind{namespace.User, namespace.Net, namespace.IPC, namespace.UTS, namespace.PID}
+
+// Mapping are the ids of the pod's user namespace; nil when it uses the node's.
+func (p *Pod) Mapping() *namespace.Mapping {
+	return spec.UserMapping(p.Record().Config.GetLinux().GetSecurityContext().GetNamespaceOptions())
 }
 
 // change applies f to a copy of the record, writes the copy, and only then

@@ -45,7 +45,7 @@ func (s *Service) check(p *Pod) {
 	if r.State != Ready {
 		return
 	}
-	for _, k := range []namespace.Kind{namespace.Net, namespace.IPC, namespace.UTS, namespace.PID} {
+	for _, k := range kinds {
 		if path := p.Namespace(k); path != "" {
 			if ok, err := namespace.Is(path); err != nil || !ok {
 				s.Log.Warn("pod has lost a namespace", "pod", r.ID, "kind", k, "error", err)

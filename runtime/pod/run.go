@@ -11,6 +11,7 @@ import (
 	"github.com/berth-cri/berth/fault"
 	"github.com/berth-cri/berth/linux/namespace"
 	"github.com/berth-cri/berth/runtime/index"
+	"github.com/berth-cri/berth/runtime/spec"
 	"github.com/berth-cri/berth/undo"
 	"github.com/containerd/errdefs"
 	"google.golang.org/protobuf/proto"
@@ -24,6 +25,11 @@ import (
 func (s *Service) Run(ctx context.Context, cfg *runtimeapi.PodSandboxConfig, handler string) (string, error) {
 	if !slices.Contains(s.Handlers, handler) {
 		return "", fmt.Errorf("runtime_handler %q is not configured (have %q): %w", handler, s.Handlers, errdefs.ErrInvalidArgument)
+	}
+	if o := cfg.GetLinux().GetSecurityContext().GetNamespaceOptions(); spec.UserMapping(o) != nil {
+		if err := s.UserNamespaces(); err != nil {
+			return "", fmt.Errorf("user namespaces are not possible on this node: %w: %w", err, errdefs.ErrFailedPrecondition)
+		}
 	}
 	name := Name(cfg.Metadata)
 	var now atomic.Pointer[Pod]
@@ -129,22 +135,25 @@ func (s *Service) makeNamespaces(_ context.Context, p *Pod) error {
 			return err
 		}
 	}
-	if len(kinds) == 0 {
-		return nil
-	}
-	_, err := namespace.Pin(p.namespaces(), kinds, func() error {
+	setUp := func() error {
 		if slices.Contains(kinds, namespace.UTS) {
 			if err := namespace.SetHostname(name); err != nil {
 				return err
 			}
 		}
 		for k, v := range sysctls {
-			if err := namespace.SetSysctl(k, v); err != nil {
+			if err := p.Mapping().SetSysctl(k, v); err != nil {
 				return err
 			}
 		}
 		return nil
-	})
+	}
+	var err error
+	if m := p.Mapping(); m != nil {
+		_, err = namespace.PinUser(p.namespaces(), *m, kinds, setUp)
+	} else if len(kinds) > 0 {
+		_, err = namespace.Pin(p.namespaces(), kinds, setUp)
+	}
 	return err
 }
 

@@ -36,6 +36,8 @@ type Options struct {
 	// Sysctls are set in every pod with a network of its own, unless the pod
 	// sets them itself.
 	Sysctls map[string]string
+	// UserNamespaces says why no pod can have a user namespace of its own, or nil.
+	UserNamespaces func() error
 	// Changed hears what happens to pods, in its order, when it has been
 	// written down. It is called with the pod locked and must not wait; nil is
 	// nobody.

@@ -13,5 +13,5 @@
 //     that is in no mount table, resolved inside that view by the kernel, only
 //     from regular files and only up to a size.
 //
-// May import: linux, trash; the CRI types.
+// May import: linux, linux/namespace, trash; the CRI types.
 package rootfs

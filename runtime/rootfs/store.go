@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/berth-cri/berth/linux"
+	"github.com/berth-cri/berth/linux/namespace"
 	"github.com/berth-cri/berth/trash"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -52,8 +53,9 @@ func checkID(id string) error {
 }
 
 // Prepare makes the writable layer of a container over the image's layers
-// (directories, topmost first; there may be none).
-func (s *Store) Prepare(id string, layers []string) (_ Overlay, err error) {
+// (directories, topmost first; there may be none), whose ids are those of the
+// container's user namespace (nil: of the host).
+func (s *Store) Prepare(id string, layers []string, ids *namespace.Mapping) (_ Overlay, err error) {
 	if err := checkID(id); err != nil {
 		return Overlay{}, fmt.Errorf("prepare root file system: %w", err)
 	}
@@ -94,6 +96,7 @@ func (s *Store) Prepare(id string, layers []string) (_ Overlay, err error) {
 	if top.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return Overlay{}, fmt.Errorf("topmost layer %s is not a directory: %w", o.Lower[0], errdefs.ErrFailedPrecondition)
 	}
+	top.Uid, top.Gid = ids.Owner(top.Uid, top.Gid)
 	if err := makeDir(o.Upper, top); err != nil {
 		return Overlay{}, err
 	}

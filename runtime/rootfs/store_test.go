@@ -23,7 +23,7 @@ func TestPrepareGivesTheUpperTheImagesRoot(t *testing.T) {
 	}
 	old := unix.Umask(0o077)
 	defer unix.Umask(old)
-	o, err := s.Prepare("one", []string{top, layer(t, map[string]string{"b": "base"})})
+	o, err := s.Prepare("one", []string{top, layer(t, map[string]string{"b": "base"})}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func TestPrepareGivesTheUpperTheImagesRoot(t *testing.T) {
 
 func TestPrepareWithoutLayers(t *testing.T) {
 	s := openStore(t)
-	o, err := s.Prepare("one", nil)
+	o, err := s.Prepare("one", nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,14 +79,14 @@ func mountsAs(t *testing.T, o Overlay, want map[string]string) {
 func TestAnUpperIsNeverUsedAgain(t *testing.T) {
 	s := openStore(t)
 	l := []string{layer(t, map[string]string{"a": "x"})}
-	o, err := s.Prepare("one", l)
+	o, err := s.Prepare("one", l, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(o.Upper, "old"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Prepare("one", l); !errdefs.IsAlreadyExists(err) {
+	if _, err := s.Prepare("one", l, nil); !errdefs.IsAlreadyExists(err) {
 		t.Fatalf("prepared twice: %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(o.Upper, "old")); err != nil {
@@ -97,7 +97,7 @@ func TestAnUpperIsNeverUsedAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if o, err = s.Prepare("one", l); err != nil {
+	if o, err = s.Prepare("one", l, nil); err != nil {
 		t.Fatal(err)
 	}
 	if e, err := os.ReadDir(o.Upper); err != nil || len(e) != 0 {
@@ -108,21 +108,21 @@ func TestAnUpperIsNeverUsedAgain(t *testing.T) {
 func TestListAndFailures(t *testing.T) {
 	s := openStore(t)
 	for _, id := range []string{"", ".", "..", "../x", "a/b"} {
-		if _, err := s.Prepare(id, nil); !errdefs.IsInvalidArgument(err) {
+		if _, err := s.Prepare(id, nil, nil); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("prepare %q: %v", id, err)
 		}
 		if err := s.Remove(id); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("remove %q: %v", id, err)
 		}
 	}
-	if _, err := s.Prepare("lost", []string{"/nonexistent"}); !errors.Is(err, os.ErrNotExist) {
+	if _, err := s.Prepare("lost", []string{"/nonexistent"}, nil); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a layer that is gone: %v", err)
 	}
 	if ids, err := s.List(); err != nil || len(ids) != 0 {
 		t.Errorf("after a failed prepare: %v %v", ids, err)
 	}
 	for _, id := range []string{"a", "b"} {
-		if _, err := s.Prepare(id, nil); err != nil {
+		if _, err := s.Prepare(id, nil, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -140,7 +140,7 @@ func TestUsage(t *testing.T) {
 	if _, err := s.Usage(ctx, "none"); !errdefs.IsNotFound(err) {
 		t.Errorf("of nothing: %v", err)
 	}
-	o, err := s.Prepare("one", nil)
+	o, err := s.Prepare("one", nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func TestUsage(t *testing.T) {
 // Who cannot wait for the end of a walk gets the result before it.
 func TestUsageOfALongWalk(t *testing.T) {
 	s := openStore(t)
-	if _, err := s.Prepare("one", nil); err != nil {
+	if _, err := s.Prepare("one", nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	gone, cancel := context.WithCancel(t.Context())
@@ -239,7 +239,7 @@ func BenchmarkPrepareRemove(b *testing.B) {
 	s := openStore(b)
 	l := []string{layer(b, map[string]string{"a": "x"})}
 	for b.Loop() {
-		if _, err := s.Prepare("one", l); err != nil {
+		if _, err := s.Prepare("one", l, nil); err != nil {
 			b.Fatal(err)
 		}
 		if err := s.Remove("one"); err != nil {

@@ -19,6 +19,7 @@ var steps = []step{
 	{"process", process},
 	{"env", environment},
 	{"user", user},
+	{"userns", userns}, // after user: its ids have to be mapped
 	{"namespaces", namespaces},
 	{"mounts", mounts},
 	{"devices", devices},

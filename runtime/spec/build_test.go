@@ -135,6 +135,7 @@ func mount(m *runtimeapi.Mount, from Source) func(*Input) {
 var shapes = map[string]Input{
 	"ordinary":                on(),
 	"host namespaces":         on(hostNamespaces),
+	"user namespace":          on(inUserns, mount(&runtimeapi.Mount{ContainerPath: "/v", HostPath: "/h", UidMappings: ids(100000, 65536), GidMappings: ids(200000, 65536)}, Source{Path: "/h"})),
 	"privileged":              on(privileged),
 	"privileged on cgroup v2": on(privileged, cgroupV2),
 	"shared processes":        on(sharedPID),

@@ -22,6 +22,10 @@ var defaultCapabilities = []string{
 // asked (CVE-2022-24769).
 func capabilities(in *Input, s *specs.Spec) error {
 	held := in.Node.Host.Capabilities
+	if in.Pod.User != nil { // where they are all there, and reach no further
+		held = in.Node.Host.KernelCapabilities
+	}
+	has := func(c string) bool { return slices.Contains(held, c) }
 	if in.privileged() {
 		s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: held, Effective: held, Permitted: held}
 		return nil
@@ -40,7 +44,7 @@ func capabilities(in *Input, s *specs.Spec) error {
 		return err
 	}
 	// ALL comes first, so that single names can still add to or take from it.
-	set := slices.DeleteFunc(slices.Clone(defaultCapabilities), func(c string) bool { return !in.Node.Host.has(c) })
+	set := slices.DeleteFunc(slices.Clone(defaultCapabilities), func(c string) bool { return !has(c) })
 	if addAll || ambientAll {
 		set = slices.Clone(held)
 	}
@@ -51,7 +55,7 @@ func capabilities(in *Input, s *specs.Spec) error {
 		ambient = slices.Concat(held, ambient)
 	}
 	for _, c := range slices.Concat(add, ambient) {
-		if !in.Node.Host.has(c) && !slices.Contains(drop, c) {
+		if !has(c) && !slices.Contains(drop, c) {
 			return fmt.Errorf("linux.security_context.capabilities: Berth cannot give %s, it does not have it itself: %w", c, errdefs.ErrFailedPrecondition)
 		}
 	}

@@ -14,18 +14,25 @@ func devices(in *Input, s *specs.Spec) error {
 			s.Linux.Devices = append(s.Linux.Devices, d)
 		}
 	}
-	rules := defaultDeviceRules()
-	if in.privileged() {
+	rules, host := defaultDeviceRules(), in.Resolved.HostDevices
+	all := in.privileged() && in.Pod.User == nil
+	if all {
 		rules = []specs.LinuxDeviceCgroup{{Allow: true, Type: "a", Access: "rwm"}}
 	}
 	for _, d := range in.Resolved.Devices {
-		add(d.Node)
-		if !in.privileged() {
+		add(forUserns(in, d.Node))
+		if !all {
 			rules = append(rules, specs.LinuxDeviceCgroup{Allow: true, Type: d.Node.Type, Major: &d.Node.Major, Minor: &d.Node.Minor, Access: d.Access})
 		}
 	}
+	if in.privileged() && !all {
+		host = publicDevices(host)
+		for _, d := range host {
+			rules = append(rules, specs.LinuxDeviceCgroup{Allow: true, Type: d.Type, Major: &d.Major, Minor: &d.Minor, Access: "rwm"})
+		}
+	}
 	if in.privileged() {
-		for _, d := range in.Resolved.HostDevices {
+		for _, d := range host {
 			add(d)
 		}
 	}

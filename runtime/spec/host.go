@@ -108,7 +108,12 @@ func (h *Host) detectPrivilege() error {
 	if err != nil {
 		return fmt.Errorf("read own capabilities: %w", err)
 	}
-	for _, c := range capability.ListKnown() {
+	supported, err := capability.ListSupported()
+	if err != nil {
+		return fmt.Errorf("list the kernel's capabilities: %w", err)
+	}
+	for _, c := range supported {
+		h.KernelCapabilities = append(h.KernelCapabilities, capabilityName(c))
 		if caps.Get(capability.PERMITTED, c) && caps.Get(capability.BOUNDING, c) {
 			h.Capabilities = append(h.Capabilities, capabilityName(c))
 		}

@@ -1,8 +1,12 @@
 package spec
 
 import (
+	"slices"
+
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/berth-cri/berth/linux/namespace"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -26,6 +30,8 @@ type Pod struct {
 	// Namespaces are the pod's pinned namespaces. A type that is missing is the
 	// host's; PID is there when the pod shares one.
 	Namespaces map[specs.LinuxNamespaceType]string
+	// User are the ids of the pod's user namespace; nil: the host's.
+	User *namespace.Mapping
 	// TargetPID is the PID namespace of the container that this one targets.
 	TargetPID string
 	// Files of the pod that its containers see under their usual names; one that
@@ -65,8 +71,8 @@ type Host struct {
 	// HugepageSizes are those that can be limited ("2MB"); none without the
 	// hugetlb controller.
 	HugepageSizes []string
-	// Capabilities that Berth holds, as CAP_NAME.
-	Capabilities []string
+	// Capabilities that Berth holds, as CAP_NAME, and all that the kernel has.
+	Capabilities, KernelCapabilities []string
 	// RlimitMax are Berth's own hard limits, by type. Without
 	// CAP_SYS_RESOURCE no process gets more.
 	RlimitMax   map[string]uint64
@@ -78,14 +84,7 @@ type Host struct {
 	AppArmorDefault string
 }
 
-func (h Host) has(capability string) bool {
-	for _, c := range h.Capabilities {
-		if c == capability {
-			return true
-		}
-	}
-	return false
-}
+func (h Host) has(capability string) bool { return slices.Contains(h.Capabilities, capability) }
 
 func (in *Input) security() *runtimeapi.LinuxContainerSecurityContext {
 	return in.Config.GetLinux().GetSecurityContext()

@@ -22,7 +22,7 @@ func mounts(in *Input, s *specs.Spec) error {
 	taken := map[string]bool{}
 	var binds []specs.Mount
 	for i, m := range asked {
-		b, err := volume(m, in.Resolved.Mounts[i], s)
+		b, err := volume(in, m, in.Resolved.Mounts[i], s)
 		if err != nil {
 			return fmt.Errorf("mounts[%d]: %w", i, err)
 		}
@@ -48,12 +48,20 @@ func mounts(in *Input, s *specs.Spec) error {
 }
 
 // volume translates one mount of the request.
-func volume(m *runtimeapi.Mount, from Source, s *specs.Spec) (specs.Mount, error) {
+func volume(in *Input, m *runtimeapi.Mount, from Source, s *specs.Spec) (specs.Mount, error) {
 	if IsImageVolume(m) {
-		return imageVolume(m, from.Layers), nil
+		out := imageVolume(m, from.Layers)
+		if len(from.Layers) > 0 {
+			throughUserns(in, &out)
+		}
+		return out, nil
 	}
 	propagateRoot(s, m.GetPropagation())
-	return bind(m, from)
+	out, err := bind(m, from)
+	if len(m.GetUidMappings()) > 0 {
+		throughUserns(in, &out)
+	}
+	return out, err
 }
 
 // bind translates a mount of a path of the host. A read-only root does not make
@@ -131,16 +139,27 @@ func ownMounts(in *Input) []specs.Mount {
 	cgroup := []string{"nosuid", "noexec", "nodev", "relatime", mode}
 	// Without a cgroup namespace the mount shares the host's superblock and would
 	// reset its options.
-	if in.Node.Host.CgroupV2 && in.privileged() {
+	if in.Node.Host.CgroupV2 && in.privileged() && in.Pod.User == nil {
 		cgroup = append(cgroup, in.Node.Host.CgroupOptions...)
+	}
+	sys := specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", mode}}
+	pts := []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}
+	if user := in.Pod.User; user != nil {
+		if in.Pod.Namespaces[specs.NetworkNamespace] == "" {
+			// The host's network, which sysfs would show, is not the container's.
+			sys = specs.Mount{Destination: "/sys", Type: "bind", Source: "/sys", Options: []string{"rbind", "rprivate", "nosuid", "noexec", "nodev", "rro"}}
+		}
+		if _, ok := user.GIDs.ToHost(5); !ok {
+			pts = pts[:len(pts)-1]
+		}
 	}
 	return []specs.Mount{
 		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
-		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: pts},
 		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}},
 		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
-		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", mode}},
+		sys,
 		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: cgroup},
 	}
 }

@@ -62,7 +62,7 @@ func TestMounts(t *testing.T) {
 		"recursive and propagated":      {in: refused(ro, rro, slave), kind: errdefs.IsInvalidArgument, want: "PROPAGATION_PRIVATE"},
 		"an unknown propagation":        {in: refused(prop(7)), kind: errdefs.IsInvalidArgument, want: "propagation"},
 		"a path in no image":            {in: refused(func(m *runtimeapi.Mount) { m.ImageSubPath = "x" }), kind: errdefs.IsInvalidArgument, want: "image_sub_path"},
-		"mapped ids":                    {in: refused(func(m *runtimeapi.Mount) { m.GidMappings = []*runtimeapi.IDMapping{{}} }), kind: errdefs.IsNotImplemented, want: "uidMappings"},
+		"mapped ids":                    {in: refused(func(m *runtimeapi.Mount) { m.GidMappings = []*runtimeapi.IDMapping{{}} }), kind: errdefs.IsInvalidArgument, want: "uidMappings"},
 		"mount options":                 {in: refused(func(m *runtimeapi.Mount) { m.MountOptions = []string{"noexec"} }), kind: errdefs.IsNotImplemented, want: "mount_options"},
 		"a mount that nobody looked at": {in: on(func(in *Input) { in.Config.Mounts = []*runtimeapi.Mount{m("/m")} }), kind: errdefs.IsInternal, want: "were prepared"},
 	})

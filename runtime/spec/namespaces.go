@@ -19,8 +19,9 @@ func namespaces(in *Input, s *specs.Spec) error {
 	}
 	own(specs.MountNamespace)
 	// On v1 the whole hierarchy is visible anyway, and privileged containers are
-	// there to manage the host (KEP-2254, cgroup namespace).
-	if in.Node.Host.CgroupV2 && !in.privileged() {
+	// there to manage the host (KEP-2254, cgroup namespace), unless they are in a
+	// user namespace.
+	if in.Node.Host.CgroupV2 && (!in.privileged() || in.Pod.User != nil) {
 		own(specs.CgroupNamespace)
 	}
 	options := in.security().GetNamespaceOptions()

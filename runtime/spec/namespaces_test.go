@@ -44,7 +44,7 @@ func TestNamespaces(t *testing.T) {
 		"a target that nobody asked for":     {in: on(modes(&nsOptions{Pid: modeContainer, TargetId: "c"})), kind: errdefs.IsInvalidArgument, want: "target_id"},
 		"a target that is gone":              {in: on(modes(&nsOptions{Pid: modeTarget, TargetId: "c"})), kind: errdefs.IsInvalidArgument, want: `"c"`},
 		"a mode that does not exist":         {in: on(modes(&nsOptions{Pid: 9})), kind: errdefs.IsInvalidArgument, want: "options.pid"},
-		"a user namespace":                   {in: on(modes(&nsOptions{UsernsOptions: &runtimeapi.UserNamespace{}})), kind: errdefs.IsNotImplemented, want: "userns_options"},
+		"a user namespace without mappings":  {in: on(modes(&nsOptions{UsernsOptions: &runtimeapi.UserNamespace{}})), kind: errdefs.IsInvalidArgument, want: "userns_options.uids"},
 		"the host's user namespace":          {in: on(modes(&nsOptions{Pid: modeContainer, UsernsOptions: &runtimeapi.UserNamespace{Mode: modeNode}})), want: "mount " + shared + " pid"},
 		"a user namespace of a target":       {in: on(modes(&nsOptions{UsernsOptions: &runtimeapi.UserNamespace{Mode: modeTarget}})), kind: errdefs.IsInvalidArgument, want: "userns_options.mode"},
 		"mappings for the host's user ns":    {in: on(modes(&nsOptions{UsernsOptions: &runtimeapi.UserNamespace{Mode: modeNode, Uids: []*runtimeapi.IDMapping{{}}}})), kind: errdefs.IsInvalidArgument, want: "userns_options"},

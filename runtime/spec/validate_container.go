@@ -46,7 +46,7 @@ func ValidateContainerConfig(c *runtimeapi.ContainerConfig) error {
 		return err
 	}
 	for i, m := range c.GetMounts() {
-		if err := validateMount(fmt.Sprintf("mounts[%d]", i), m); err != nil {
+		if err := validateMount(fmt.Sprintf("mounts[%d]", i), m, c.GetLinux().GetSecurityContext().GetNamespaceOptions()); err != nil {
 			return err
 		}
 	}
@@ -100,7 +100,7 @@ func validateLogPath(p string) error {
 	return noNUL("log_path", p)
 }
 
-func validateMount(field string, m *runtimeapi.Mount) error {
+func validateMount(field string, m *runtimeapi.Mount, o *runtimeapi.NamespaceOption) error {
 	if err := requiredPath(field+".container_path", m.GetContainerPath()); err != nil {
 		return err
 	}
@@ -110,8 +110,6 @@ func validateMount(field string, m *runtimeapi.Mount) error {
 	switch {
 	case !IsImageVolume(m) && m.GetImageSubPath() != "":
 		return invalid(field+".image_sub_path", m.GetImageSubPath(), "needs an image")
-	case len(m.GetUidMappings())+len(m.GetGidMappings()) > 0:
-		return notYet(field+".uidMappings", "id-mapped mounts are")
 	case len(m.GetMountOptions()) > 0:
 		return notYet(field+".mount_options", "mount options are")
 	}
@@ -124,6 +122,9 @@ func validateMount(field string, m *runtimeapi.Mount) error {
 	}
 	if _, ok := runtimeapi.MountPropagation_name[int32(m.GetPropagation())]; !ok {
 		return invalid(field+".propagation", m.GetPropagation(), "unknown")
+	}
+	if err := validateMountMapping(field, m, o); err != nil {
+		return err
 	}
 	// CRI: never fall back to something weaker.
 	if m.GetRecursiveReadOnly() && !m.GetReadonly() {

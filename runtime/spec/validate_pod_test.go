@@ -60,7 +60,9 @@ func TestValidatePodConfig(t *testing.T) {
 		"processes of each container": {modes(&nsOptions{Pid: modeContainer}), "", nil},
 		"processes of a target":       {modes(&nsOptions{Pid: modeTarget}), "options.pid", errdefs.IsInvalidArgument},
 		"a network of each container": {modes(&nsOptions{Network: modeContainer}), "options.network", errdefs.IsInvalidArgument},
-		"a user namespace":            {modes(&nsOptions{UsernsOptions: &runtimeapi.UserNamespace{}}), "userns_options", errdefs.IsNotImplemented},
+		"a user namespace":            {modes(&nsOptions{UsernsOptions: &runtimeapi.UserNamespace{Uids: ids(1, 2), Gids: ids(1, 2)}}), "", nil},
+		"one without mappings":        {modes(&nsOptions{UsernsOptions: &runtimeapi.UserNamespace{}}), "userns_options.uids", errdefs.IsInvalidArgument},
+		"one with the host's IPC":     {modes(&nsOptions{Ipc: modeNode, UsernsOptions: &runtimeapi.UserNamespace{Uids: ids(1, 2), Gids: ids(1, 2)}}), "IPC", errdefs.IsInvalidArgument},
 		"a group without a user":      {secure(func(s *runtimeapi.LinuxSandboxSecurityContext) { s.RunAsGroup = &runtimeapi.Int64Value{} }), "run_as_group", errdefs.IsInvalidArgument},
 		"a negative user":             {secure(func(s *runtimeapi.LinuxSandboxSecurityContext) { s.RunAsUser = &runtimeapi.Int64Value{Value: -1} }), "run_as_user", errdefs.IsInvalidArgument},
 		"labels of SELinux": {secure(func(s *runtimeapi.LinuxSandboxSecurityContext) {

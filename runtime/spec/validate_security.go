@@ -104,17 +104,7 @@ func validateNamespaces(o *runtimeapi.NamespaceOption) error {
 	if _, ok := runtimeapi.NamespaceMode_name[int32(o.GetPid())]; !ok {
 		return invalid(field+"pid", o.GetPid(), "unknown")
 	}
-	u := o.GetUsernsOptions()
-	switch {
-	case u == nil:
-	case u.GetMode() == runtimeapi.NamespaceMode_POD:
-		return notYet(field+"userns_options", "user namespaces are")
-	case u.GetMode() != runtimeapi.NamespaceMode_NODE:
-		return invalid(field+"userns_options.mode", u.GetMode(), "must be POD or NODE")
-	case len(u.GetUids())+len(u.GetGids()) > 0:
-		return invalid(field+"userns_options.uids", "", "the host's user namespace has no mappings to choose")
-	}
-	return nil
+	return validateUserns(o)
 }
 
 func validateTarget(o *runtimeapi.NamespaceOption) error {

@@ -202,3 +202,25 @@ func TestImageVolumeOutlivesItsImage(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// pushDevices pushes busybox with a node of the host's memory.
+func pushDevices(ref string) error {
+	base, err := busyboxLayer()
+	if err != nil {
+		return err
+	}
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	err = w.WriteHeader(&tar.Header{Typeflag: tar.TypeChar, Name: "image/mem", Mode: 0o666, Devmajor: 1, Devminor: 1})
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		return err
+	}
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(buf.Bytes())), nil })
+	if err != nil {
+		return err
+	}
+	return push(ref, v1.Config{Env: []string{"PATH=/bin"}}, base, layer)
+}

@@ -65,9 +65,6 @@ func TestInvalidPods(t *testing.T) {
 	_, err := n.rt.RunPodSandbox(n.ctx(), &runtimeapi.RunPodSandboxRequest{})
 	wantInvalid(t, "no configuration", err, "config")
 	for name, change := range map[string]func(*config){
-		"user namespace": func(c *config) {
-			c.Linux.SecurityContext.NamespaceOptions.UsernsOptions = &runtimeapi.UserNamespace{Mode: runtimeapi.NamespaceMode_POD}
-		},
 		"Windows":        func(c *config) { c.Windows = &runtimeapi.WindowsPodSandboxConfig{} },
 		"SELinux labels": func(c *config) { c.Linux.SecurityContext.SelinuxOptions = &runtimeapi.SELinuxOption{Type: "t"} },
 	} {
@@ -189,7 +186,7 @@ func TestInvalidContainers(t *testing.T) {
 		"user that is not there":  {security(func(s *runtimeapi.LinuxContainerSecurityContext) { s.RunAsUsername = "nobody-here" }), codes.InvalidArgument, []string{"nobody-here"}},
 		"huge pages without controller": {resources(&runtimeapi.LinuxContainerResources{HugepageLimits: []*runtimeapi.HugepageLimit{{PageSize: "2MB", Limit: 1 << 21}}}),
 			codes.FailedPrecondition, []string{"hugepage_limits[0]"}},
-		"mapped mount": {mount(&runtimeapi.Mount{ContainerPath: "/x", HostPath: "/tmp", UidMappings: []*runtimeapi.IDMapping{{Length: 1}}}), codes.Unimplemented, []string{"mounts[0]"}},
+		"mapped mount": {mount(&runtimeapi.Mount{ContainerPath: "/x", HostPath: "/tmp", UidMappings: []*runtimeapi.IDMapping{{Length: 1}}}), codes.InvalidArgument, []string{"mounts[0].uidMappings"}},
 		"CDI device":   {func(c *config) { c.CDIDevices = []*runtimeapi.CDIDevice{{Name: "a/b=c"}} }, codes.Unimplemented, []string{"CDI_devices"}},
 		"AppArmor profile": {security(func(s *runtimeapi.LinuxContainerSecurityContext) {
 			s.Apparmor = &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost, LocalhostRef: "p"}

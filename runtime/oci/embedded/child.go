@@ -17,14 +17,16 @@ type child struct {
 	pid     int
 	pidfd   *os.File
 	control *os.File // our end of the control socket
+	outside *child   // the one that does a part of the plan outside of a user namespace; nil
 }
 
 // initEnv are Go's own settings for berth-init: it is one thread that makes a
 // handful of small objects and is gone. The container's environment is in its plan.
 var initEnv = []string{"GOMAXPROCS=1", "GOGC=off", "GODEBUG=asyncpreemptoff=1"}
 
-// clone forks the calling thread, with its namespaces, into berth-init.
-func (l *Launcher) clone(s Start) (*child, error) {
+// clone forks the calling thread, with its namespaces, into berth-init. trees is
+// the socket for what is handed over from outside of a user namespace, -1 for none.
+func (l *Launcher) clone(s Start, trees int) (_ *child, err error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, stepError("control socket", err)
@@ -36,19 +38,40 @@ func (l *Launcher) clone(s Start) (*child, error) {
 		return nil, stepError("control socket", err)
 	}
 	c := &child{control: os.NewFile(uintptr(pair[0]), "control")}
+	defer func() {
+		if err != nil {
+			c.control.Close()
+		}
+	}()
+	fds, err := l.files(s, pair[1])
+	if err != nil {
+		return nil, err
+	}
+	if trees >= 0 {
+		fds = append(fds, trees)
+	}
+	if user := userOf(s); user != "" {
+		err = l.cloneInto(c, s, user, fds)
+	} else {
+		err = l.cloneAtHome(c, s, fds)
+	}
+	runtime.KeepAlive(s)
+	return c, err
+}
+
+// cloneAtHome uses Go's own fork.
+func (l *Launcher) cloneAtHome(c *child, s Start, fds []int) (err error) {
 	pidfd := -1
 	attr := &syscall.ProcAttr{Env: initEnv, Sys: &syscall.SysProcAttr{
 		Cloneflags: s.Prepared.CloneFlags, PidFD: &pidfd,
 	}}
-	if err := l.files(attr, s, pair[1]); err != nil {
-		c.control.Close()
-		return nil, err
+	for _, fd := range fds {
+		attr.Files = append(attr.Files, uintptr(fd))
 	}
 	if s.Cgroup.V2Dir != "" {
 		dir, err := unix.Open(s.Cgroup.V2Dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
-			c.control.Close()
-			return nil, stepError("cgroup "+s.Cgroup.V2Dir, err)
+			return stepError("cgroup "+s.Cgroup.V2Dir, err)
 		}
 		defer unix.Close(dir)
 		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, dir
@@ -59,20 +82,18 @@ func (l *Launcher) clone(s Start) (*child, error) {
 	program := len(attr.Files)
 	attr.Files = append(attr.Files, l.program.Fd())
 	c.pid, err = syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(program), []string{"berth-init"}, attr)
-	runtime.KeepAlive(s)
 	if err != nil {
-		c.control.Close()
-		return nil, forkError(s, err)
+		return forkError(s, err)
 	}
 	_ = unix.SetNonblock(pidfd, true) // as PIDFD_NONBLOCK; for Go's poller
 	c.pidfd = os.NewFile(uintptr(pidfd), "pidfd:"+strconv.Itoa(c.pid))
-	return c, nil
+	return nil
 }
 
 // files are the child's descriptors from 0 on.
-func (l *Launcher) files(attr *syscall.ProcAttr, s Start, control int) error {
+func (l *Launcher) files(s Start, control int) (fds []int, err error) {
 	if s.Plan == nil {
-		return &StepError{Step: "read the plan", Errno: unix.EINVAL, Detail: "there is none"}
+		return nil, &StepError{Step: "read the plan", Errno: unix.EINVAL, Detail: "there is none"}
 	}
 	streams := []*os.File{s.Stdin, s.Stdout, s.Stderr}
 	for _, f := range streams {
@@ -80,28 +101,28 @@ func (l *Launcher) files(attr *syscall.ProcAttr, s Start, control int) error {
 			f = l.null
 		}
 		err := withFd(f, func(fd int) error {
-			attr.Files = append(attr.Files, uintptr(fd))
+			fds = append(fds, fd)
 			// Go opens pipes non-blocking; programs do not expect that.
 			return unix.SetNonblock(fd, false)
 		})
 		if err != nil {
-			return stepError("standard streams", err)
+			return nil, stepError("standard streams", err)
 		}
 	}
-	attr.Files = append(attr.Files, uintptr(control))
+	fds = append(fds, control)
 	for _, f := range []*os.File{s.Plan, s.TargetPidfd} {
 		if f == nil {
 			continue
 		}
 		err := withFd(f, func(fd int) error {
-			attr.Files = append(attr.Files, uintptr(fd))
+			fds = append(fds, fd)
 			return nil
 		})
 		if err != nil {
-			return stepError("pass descriptors", err)
+			return nil, stepError("pass descriptors", err)
 		}
 	}
-	return nil
+	return fds, nil
 }
 
 // forkError says what an errno of clone means here.
@@ -125,12 +146,7 @@ func forkError(s Start, err error) error {
 // end kills and reaps a child that did not become the container.
 func (c *child) end() {
 	_ = linux.PidfdSignal(c.pidfd, unix.SIGKILL)
-	for {
-		_, err := unix.Wait4(c.pid, nil, unix.WALL, nil)
-		if !errors.Is(err, unix.EINTR) {
-			break // ECHILD: the monitor reaps every child
-		}
-	}
+	reap(c.pid)
 	c.pidfd.Close()
 }
 

@@ -19,9 +19,11 @@ func Compile(spec *specs.Spec, root Overlay) (Prepared, error) {
 	c := &compilation{spec: spec}
 	return c.run(
 		c.refuse,
+		c.findUser,
 		c.namespaces,
 		c.keyring,
 		c.propagation,
+		c.openUser,
 		func() error { return c.root(root) },
 		c.sysctls,
 		c.settle,
@@ -47,10 +49,15 @@ func CompileExec(spec *specs.Spec, p *specs.Process) (Prepared, error) {
 	p = c.inherit(*p)
 	return c.run(
 		c.refuse,
+		c.findUser,
 		c.keyring,
 		func() error {
 			// The other namespaces were joined by the launcher's thread.
-			c.add(&plan.Join{Flags: unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP})
+			flags := uint64(unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP)
+			if c.user != nil && !c.hasNamespace(specs.CgroupNamespace) {
+				flags = unix.CLONE_NEWNS // it has no right to the host's, though it is there
+			}
+			c.add(&plan.Join{Flags: flags})
 			return nil
 		},
 		func() error { return c.terminal(p, false) },
@@ -61,9 +68,13 @@ func CompileExec(spec *specs.Spec, p *specs.Process) (Prepared, error) {
 // compilation is a plan in the making.
 type compilation struct {
 	spec     *specs.Spec
+	user     *userNamespace                    // nil: the host's
 	own      map[specs.LinuxNamespaceType]bool // namespaces that are not the host's
 	readonly []string                          // mounts that become read-only at the end
 	steps    []plan.Step
+
+	devOutside bool // /dev is made outside of the user namespace
+
 	prepared Prepared
 }
 

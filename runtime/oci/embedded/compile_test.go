@@ -34,14 +34,14 @@ var decisions = map[string]string{
 	"User.UID": "honoured", "User.GID": "honoured", "User.Umask": "honoured", "User.AdditionalGids": "honoured",
 	"User.Username": "ignored: informational",
 
-	"Linux.UIDMappings": "refused", "Linux.GIDMappings": "refused", "Linux.Sysctl": "honoured",
+	"Linux.UIDMappings": "honoured", "Linux.GIDMappings": "honoured", "Linux.Sysctl": "honoured",
 	"Linux.Resources": "ignored: runtime/cgroup", "Linux.CgroupsPath": "ignored: runtime/cgroup", "Linux.Namespaces": "honoured",
 	"Linux.Devices": "honoured", "Linux.NetDevices": "refused", "Linux.Seccomp": "honoured", "Linux.RootfsPropagation": "honoured",
 	"Linux.MaskedPaths": "honoured", "Linux.ReadonlyPaths": "honoured", "Linux.MountLabel": "honoured",
 	"Linux.IntelRdt": "refused", "Linux.MemoryPolicy": "refused", "Linux.Personality": "honoured", "Linux.TimeOffsets": "refused",
 
 	"Mount.Destination": "honoured", "Mount.Type": "honoured", "Mount.Source": "honoured", "Mount.Options": "honoured",
-	"Mount.UIDMappings": "refused", "Mount.GIDMappings": "refused",
+	"Mount.UIDMappings": "refused without a user namespace", "Mount.GIDMappings": "refused without a user namespace",
 }
 
 func TestEveryFieldHasADecision(t *testing.T) {
@@ -122,7 +122,7 @@ func TestCompileRefuses(t *testing.T) {
 		"a console out of range":      {func(s *specs.Spec) { s.Process.Terminal = true; s.Process.ConsoleSize = &specs.Box{Height: 1 << 16} }, "consoleSize is too large"},
 		"a user namespace": {func(s *specs.Spec) {
 			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
-		}, "type user is not supported"},
+		}, "a user namespace without a path is not supported"},
 		"a time namespace": {func(s *specs.Spec) {
 			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace})
 		}, "type time is not supported"},

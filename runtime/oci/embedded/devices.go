@@ -33,6 +33,9 @@ var (
 // devices are not made when /dev is one of the host: they would be made there.
 func (c *compilation) devices() error {
 	for _, s := range c.steps {
+		if out, ok := s.(*plan.Outside); ok {
+			s = out.Step
+		}
 		if b, ok := s.(*plan.Bind); ok && b.Target == "/dev" {
 			return nil
 		}
@@ -51,7 +54,9 @@ func (c *compilation) devices() error {
 		}
 	}
 	for _, d := range list {
-		c.add(&d)
+		if err := c.addDevice(d); err != nil {
+			return err
+		}
 	}
 	for _, l := range defaultLinks {
 		c.add(&l)

@@ -312,6 +312,9 @@ func withUpper(t testing.TB, p Prepared, o Overlay) []byte {
 		t.Fatal(err)
 	}
 	for _, s := range steps {
+		if out, ok := s.(*plan.Outside); ok {
+			s = out.Step
+		}
 		if root, ok := s.(*plan.RootOverlay); ok {
 			root.Upper, root.Work = o.Upper, o.Work
 		}

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/berth-cri/berth/linux"
 	"github.com/berth-cri/berth/runtime/oci"
@@ -110,6 +111,9 @@ func (l *Launcher) Start(ctx context.Context, s Start) (*Process, error) {
 		return nil, err
 	}
 	defer child.control.Close()
+	if child.outside != nil {
+		defer child.outside.leave()
+	}
 	p, err := child.release(ctx, s)
 	if err != nil {
 		child.end()
@@ -125,11 +129,22 @@ func (l *Launcher) fork(s Start) (c *child, err error) {
 	go func() {
 		defer done.Done()
 		runtime.LockOSThread()
-		joined, failure := l.join(s)
-		if failure == nil {
-			c, err = l.clone(s)
-		} else {
-			err = failure
+		var joined []specs.LinuxNamespaceType
+		outside, trees, err1 := l.forkOutside(s) // before the thread leaves
+		if err = err1; err == nil {
+			joined, err = l.join(s)
+		}
+		if err == nil {
+			c, err = l.clone(s, trees)
+		}
+		if trees >= 0 {
+			unix.Close(trees)
+		}
+		switch {
+		case err == nil:
+			c.outside = outside
+		case outside != nil:
+			outside.leave()
 		}
 		if l.comeHome(joined) == nil {
 			runtime.UnlockOSThread()

@@ -36,7 +36,7 @@ func (c *compilation) overlay(target string, o options) error {
 	if len(step.Lower) == 0 {
 		return invalid("options", "have no lowerdir")
 	}
-	c.add(step)
+	c.addOutside(step)
 	return nil
 }
 

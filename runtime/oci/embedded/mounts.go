@@ -38,18 +38,24 @@ func (c *compilation) mount(m specs.Mount) error {
 	if strings.HasPrefix(target, "/proc/") && !allowed {
 		return invalid("destination", "is in /proc")
 	}
-	if len(m.UIDMappings)+len(m.GIDMappings) > 0 {
-		return unsupported("an id-mapped mount")
+	mapped, err := c.mapsIDs(m)
+	if err != nil {
+		return err
 	}
 	o, err := parseOptions(m.Options)
 	if err != nil {
 		return err
 	}
+	if c.user != nil && o.propagation&unix.MS_SHARED != 0 {
+		return invalid("propagation", "is shared, and mounts in a user namespace are not shared with the host")
+	}
 	switch {
 	case m.Type == "bind" || o.bind:
-		return c.bind(m.Source, target, o, allowed)
+		return c.bind(m.Source, target, o, allowed, mapped)
 	case m.Type == "overlay" && !o.writable():
 		return c.overlay(target, o)
+	case mapped:
+		return unsupported("uidMappings and gidMappings of type " + m.Type)
 	case o.subdir != "":
 		return unsupported("option " + subdirOption + " of type " + m.Type)
 	case m.Type == "cgroup":
@@ -67,15 +73,20 @@ func (c *compilation) mount(m specs.Mount) error {
 	if labelled := m.Type != "proc" && m.Type != "sysfs"; labelled {
 		o.data = append(o.data, c.label()...)
 	}
-	c.add(&plan.Mount{
+	step := &plan.Mount{
 		Type: m.Type, Source: m.Source, Target: target, Options: o.data,
 		Attributes: o.own.set, Changes: o.changes(false),
 		InProc: allowed, PlainTarget: m.Type == "proc" || m.Type == "sysfs",
-	})
+	}
+	if m.Type == "tmpfs" && target == "/dev" {
+		c.ownDev(step)
+	} else {
+		c.add(step)
+	}
 	return nil
 }
 
-func (c *compilation) bind(source, target string, o options, inProc bool) error {
+func (c *compilation) bind(source, target string, o options, inProc, mapped bool) error {
 	if !filepath.IsAbs(source) {
 		return invalid("source", "is not an absolute path")
 	}
@@ -89,11 +100,15 @@ func (c *compilation) bind(source, target string, o options, inProc bool) error 
 		if o.recursive {
 			return unsupported("option " + subdirOption + " of a recursive bind mount")
 		}
-		c.add(&plan.Layers{Lower: []string{filepath.Clean(source)}, SubPath: o.subdir, Target: target, Changes: o.changes(true)})
+		c.addOutside(&plan.Layers{Lower: []string{filepath.Clean(source)}, SubPath: o.subdir, Target: target, Changes: o.changes(true)})
 		return nil
 	}
-	c.add(&plan.Bind{
-		Source: filepath.Clean(source), Target: target, Recursive: o.recursive, Changes: o.changes(true), InProc: inProc,
+	changes := o.changes(true)
+	if mapped {
+		changes = append([]plan.Change{idmap}, changes...)
+	}
+	c.addOutside(&plan.Bind{
+		Source: filepath.Clean(source), Target: target, Recursive: o.recursive, Changes: changes, InProc: inProc,
 	})
 	return nil
 }

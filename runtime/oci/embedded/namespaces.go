@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -27,6 +28,7 @@ func (c *compilation) namespaces() error {
 	for _, ns := range c.spec.Linux.Namespaces {
 		flag, ok := cloneFlag[ns.Type]
 		switch {
+		case ns.Type == specs.UserNamespace && !c.own[ns.Type]: // see findUser
 		case !ok:
 			return unsupported("linux.namespaces: type " + string(ns.Type))
 		case c.own[ns.Type]:
@@ -55,6 +57,10 @@ func (c *compilation) isNew(t specs.LinuxNamespaceType) bool {
 		}
 	}
 	return c.own[t]
+}
+
+func (c *compilation) hasNamespace(t specs.LinuxNamespaceType) bool {
+	return slices.ContainsFunc(c.spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == t })
 }
 
 func (c *compilation) keyring() error {

@@ -85,7 +85,10 @@ func (c *compilation) credentials(p *specs.Process) error {
 	if umask > 0o777 {
 		return invalid("process.user.umask", "is "+strconv.FormatUint(uint64(umask), 8))
 	}
-	c.prepared.UID, c.prepared.GID = p.User.UID, p.User.GID
+	var err error
+	if c.prepared.UID, c.prepared.GID, err = c.owner("process.user", p.User.UID, p.User.GID); err != nil {
+		return err
+	}
 	c.add(
 		&plan.Bounding{Set: sets[0]},
 		&plan.Chdir{Path: filepath.Clean(p.Cwd)},
@@ -109,6 +112,9 @@ func (c *compilation) rlimits(p *specs.Process) error {
 			return invalid("process.rlimits: "+r.Type, "has a soft limit above the hard one")
 		}
 		seen = append(seen, r.Type)
+		if c.user != nil { // where no process has the right to raise it
+			c.prepared.HardLimits = append(c.prepared.HardLimits, HardLimit{Resource: n, Limit: r.Hard})
+		}
 		c.add(&plan.Rlimit{Resource: uint32(n), Soft: r.Soft, Hard: r.Hard})
 	}
 	return nil

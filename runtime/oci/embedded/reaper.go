@@ -12,12 +12,12 @@ import (
 // CompileReaper makes the plan of the process 1 of a pod whose containers share
 // one PID namespace: it reaps until SIGTERM or SIGINT, and with it everything in
 // the namespace ends. join are the pod's pinned namespaces; the PID namespace is
-// new.
+// new. user is who it runs as.
 //
 // The process is a program of a few instructions in an otherwise empty root: 500
 // pods should not carry 500 Go runtimes. The kernel reaps for it, since SIGCHLD
 // is ignored, and keeps the blocked SIGTERM for it; both survive execve.
-func CompileReaper(join []Namespace) (Prepared, error) {
+func CompileReaper(join []Namespace, user uint32) (Prepared, error) {
 	c := &compilation{prepared: Prepared{Join: join, CloneFlags: unix.CLONE_NEWNS | unix.CLONE_NEWPID}}
 	const program = "/berth-reaper"
 	signals := uint64(1)<<(unix.SIGTERM-1) | 1<<(unix.SIGINT-1)
@@ -32,7 +32,7 @@ func CompileReaper(join []Namespace) (Prepared, error) {
 		&plan.NoNewPrivileges{},
 		&plan.Bounding{},
 		&plan.Chdir{Path: "/"},
-		&plan.User{UID: nobody, GID: nobody},
+		&plan.User{UID: user, GID: user},
 		&plan.Capabilities{},
 		&plan.Umask{Mask: 0o077},
 		&plan.Program{Args: []string{program}, KeepSignals: signals, IgnoreChildren: true},
@@ -41,8 +41,8 @@ func CompileReaper(join []Namespace) (Prepared, error) {
 	return c.finish()
 }
 
-// nobody is the user that pause containers run as.
-const nobody = 65535
+// Nobody is the user that pause containers run as.
+const Nobody = 65535
 
 // executable puts code into the smallest ELF file that the kernel runs: a header,
 // one segment of everything, readable and executable, and the code behind them.

@@ -23,8 +23,6 @@ func (c *compilation) refuse() error {
 		{"vm", s.VM != nil},
 		{"zos", s.ZOS != nil},
 		{"freebsd", s.FreeBSD != nil},
-		{"linux.uidMappings", len(s.Linux.UIDMappings) > 0},
-		{"linux.gidMappings", len(s.Linux.GIDMappings) > 0},
 		{"linux.netDevices", len(s.Linux.NetDevices) > 0},
 		{"linux.intelRdt", s.Linux.IntelRdt != nil},
 		{"linux.memoryPolicy", s.Linux.MemoryPolicy != nil},

@@ -11,29 +11,28 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-cri/berth/linux"
 	"github.com/berth-cri/berth/runtime/oci/embedded/plan"
 )
 
-// release puts the waiting child where it belongs, lets it go and listens until
-// it has become the program.
+// release lets the waiting child go and listens until it has become the program.
+//
+// Cgroups of version 1 it joins itself, with its one thread. To move a process the
+// kernel stops all forks of the machine for an RCU grace period, unless it did so
+// a moment ago: 8 ms at the median here, and 0.7 ms for a thread that moves itself.
 func (c *child) release(ctx context.Context, s Start) (*Process, error) {
 	p := &Process{Pid: c.pid, Pidfd: c.pidfd}
 	release := plan.Release{}
 	for _, procs := range s.Cgroup.Procs {
 		dir := filepath.Dir(procs)
-		switch {
-		case dir == s.Cgroup.V2Dir: // it was born there
-		case joinsItself(s):
+		if dir != s.Cgroup.V2Dir && userOf(s) == "" { // else it was born there
 			release.Tasks = append(release.Tasks, dir+"/tasks")
-		default:
-			if err := linux.WriteKernel(procs, strconv.Itoa(c.pid)); err != nil {
-				return nil, stepError("cgroup", err)
-			}
 		}
+	}
+	if err := raiseLimits(c.pid, s.Prepared.HardLimits); err != nil {
+		return nil, err
 	}
 	if adj := s.Prepared.OOMScoreAdj; adj != nil {
 		var err error
@@ -45,12 +44,18 @@ func (c *child) release(ctx context.Context, s Start) (*Process, error) {
 	if err != nil {
 		return nil, stepError("cgroup", err)
 	}
-	if _, err := c.control.Write(message); err != nil {
+	// One that has ended has told why.
+	if _, err := c.control.Write(message); err != nil && !errors.Is(err, unix.EPIPE) {
 		return nil, stepError("control socket", err)
 	}
 	// Meanwhile, berth-init works.
 	if p.StartTime, err = linux.StartTime(c.pid); err != nil {
 		return nil, stepError("start time", err)
+	}
+	if c.outside != nil { // first, since its errors are the reason of others
+		if _, err := c.outside.listen(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if p.Console, err = c.listen(ctx); err != nil {
 		return nil, err
@@ -59,23 +64,6 @@ func (c *child) release(ctx context.Context, s Start) (*Process, error) {
 		return nil, &StepError{Step: "terminal", Detail: "berth-init sent none"}
 	}
 	return p, nil
-}
-
-// joinsItself says that berth-init moves its one thread into the cgroups of
-// version 1. To move a process the kernel stops all forks of the machine for an
-// RCU grace period, unless it did so a moment ago: 8 ms at the median here, and
-// 0.7 ms for a thread that moves itself. A process in a user namespace of its own
-// may not write there.
-func joinsItself(s Start) bool {
-	if s.Prepared.CloneFlags&unix.CLONE_NEWUSER != 0 {
-		return false
-	}
-	for _, n := range s.Prepared.Join {
-		if n.Type == specs.UserNamespace {
-			return false
-		}
-	}
-	return true
 }
 
 // listen reads what berth-init says. The end of the socket after Ready is the

@@ -24,6 +24,9 @@ func (c *compilation) propagation() error {
 		if flags, ok = propagations[wish]; !ok {
 			return invalid("linux.rootfsPropagation", "is "+wish)
 		}
+		if c.user != nil && flags&unix.MS_SHARED != 0 {
+			return invalid("linux.rootfsPropagation", "is "+wish+" with a user namespace, whose mounts the host does not share")
+		}
 	}
 	c.add(&plan.Propagate{Flags: flags})
 	return nil
@@ -37,6 +40,9 @@ func (c *compilation) root(o Overlay) error {
 		if c.spec.Linux.MountLabel != "" {
 			return unsupported("linux.mountLabel for a root without layers")
 		}
+		if c.user != nil {
+			return unsupported("a user namespace with a root without layers")
+		}
 		c.add(&plan.RootBind{Source: filepath.Clean(c.spec.Root.Path)})
 		return nil
 	}
@@ -45,7 +51,7 @@ func (c *compilation) root(o Overlay) error {
 			return invalid("layer "+dir, "is not an absolute path")
 		}
 	}
-	c.add(&plan.RootOverlay{
+	c.addOutside(&plan.RootOverlay{
 		Lower: o.Lower, Upper: filepath.Clean(o.Upper), Work: o.Work, Volatile: o.Volatile, Options: c.label(),
 	})
 	return nil

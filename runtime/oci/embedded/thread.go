@@ -30,6 +30,9 @@ func (l *Launcher) join(s Start) (joined []specs.LinuxNamespaceType, err error) 
 		return joinedByExec, stepError("join the container", err)
 	}
 	for _, ns := range s.Prepared.Join {
+		if ns.Type == specs.UserNamespace {
+			continue // see cloneInto
+		}
 		step := "join the " + string(ns.Type) + " namespace " + ns.Path
 		if namespaceFiles[ns.Type] == "" {
 			return joined, &StepError{Step: step, Errno: unix.EINVAL, Detail: "namespaces of this type cannot be joined"}

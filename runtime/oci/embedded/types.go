@@ -7,6 +7,7 @@ type (
 	Prepared  = oci.Prepared
 	Namespace = oci.Namespace
 	Placement = oci.Placement
+	HardLimit = oci.HardLimit
 	Start     = oci.Start
 	Process   = oci.Process
 	StepError = oci.StepError

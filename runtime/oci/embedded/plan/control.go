@@ -5,6 +5,7 @@ const (
 	ControlFd = 3 // the control socket, SOCK_SEQPACKET
 	PlanFd    = 4
 	TargetFd  = 5 // a pidfd, for an exec only
+	TreesFd   = 5 // a socket for what is handed over, for a plan with Outside steps only
 )
 
 // Messages on the control socket begin with one of these bytes. The launcher
@@ -26,12 +27,15 @@ const MaxMessage = 4096
 type Release struct {
 	// Tasks are files of cgroup v1 that berth-init joins by, first of all.
 	Tasks []string
+	// Outside makes it do the Outside steps and nothing else.
+	Outside bool
 }
 
 // Append adds the bytes of the message.
 func (r Release) Append(b []byte) ([]byte, error) {
 	c := &codec{buf: append(b, Go)}
 	list(c, &r.Tasks, text)
+	flag(c, &r.Outside)
 	if len(c.buf) > MaxMessage {
 		return nil, Error("the paths of the cgroups are too long")
 	}
@@ -45,6 +49,7 @@ func ParseRelease(b []byte) (r Release, ok bool) {
 	}
 	c := &codec{buf: b[1:], reading: true}
 	list(c, &r.Tasks, text)
+	flag(c, &r.Outside)
 	return r, !c.bad && len(c.buf) == 0
 }
 

@@ -36,6 +36,10 @@ func fill(t testing.TB, v reflect.Value) {
 		for i := range 3 {
 			fill(t, v.Index(i))
 		}
+	case reflect.Interface: // the step in an Outside
+		inner := &Bind{}
+		fill(t, reflect.ValueOf(inner).Elem())
+		v.Set(reflect.ValueOf(inner))
 	case reflect.String:
 		v.SetString("/some/where")
 	case reflect.Bool:
@@ -100,6 +104,8 @@ func TestDecodeRefuses(t *testing.T) {
 		"an endless number":         {header + string(rune(opPropagate)) + strings.Repeat("\xff", 20), "damaged"},
 		"a text longer than all":    {header + string(rune(opHostname)) + "\x7fa", "damaged"},
 		"a NUL in a text":           {header + string(rune(opHostname)) + "\x03a\x00b", "damaged"},
+		"a step within one within":  {header + string(rune(opOutside)) + string(rune(opOutside)) + string(rune(opKeyring)), "damaged"},
+		"an unknown step within":    {header + string(rune(opOutside)) + "\x7f", "damaged"},
 		"a flag of two":             {header + string(rune(opTerminal)) + "\x00\x00\x00\x02", "damaged"},
 		"a list longer than memory": {header + string(rune(opUser)) + "\x00\x00\xff\xff\xff\xff\xff\xff\xff\x7f", "damaged"},
 		"a number for a small type": {header + string(rune(opUmask)) + "\xff\xff\xff\xff\xff\x01", "damaged"},

@@ -54,6 +54,8 @@ const (
 
 	// Later ones: plans of running containers outlive an upgrade.
 	opLayers
+	opOutside
+	opUserNamespace
 
 	opNext // the number after the last
 )
@@ -141,6 +143,10 @@ func (o op) step() Step {
 		return &Exec{}
 	case opLayers:
 		return &Layers{}
+	case opOutside:
+		return &Outside{}
+	case opUserNamespace:
+		return &UserNamespace{}
 	}
 	return nil
 }
