@@ -142,7 +142,7 @@ func TestSetChecksUsageWhenAsked(t *testing.T) {
 			t.Fatalf("usage stays at %s", c.now("memory", file))
 		}
 	}
-	res := &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(1 << 20)), CheckBeforeUpdate: ptr(true)}}
+	res := &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(1 << 19)), CheckBeforeUpdate: ptr(true)}}
 	if err := c.Set(res); !errdefs.IsFailedPrecondition(err) {
 		t.Errorf("a limit below the usage: %v", err)
 	}
