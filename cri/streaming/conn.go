@@ -82,9 +82,9 @@ func (c *conn) linger() {
 	if c.CloseWrite() != nil {
 		return
 	}
-	c.reading.Lock()
-	defer c.reading.Unlock()
+	c.reading.Lock() // until who reads now has left; later ones are told at once
 	c.SetReadDeadline(time.Now().Add(lingerLimit))
+	c.reading.Unlock()
 	io.Copy(io.Discard, c.TCPConn)
 }
 

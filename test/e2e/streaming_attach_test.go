@@ -172,8 +172,14 @@ func TestStreamAttachNoStdin(t *testing.T) {
 func TestStreamAttachTerminal(t *testing.T) {
 	n := newNode(t)
 	n.pull(busybox)
-	id := n.talker("tty", "stty -echo; trap 'stty size' WINCH; while :; do read x && echo got $x; done", withTerminal)
+	id := n.talker("tty", "stty -echo; trap 'stty size' WINCH; echo ready; while :; do read x && echo got $x; done", withTerminal)
 	w := want{stdin: true, tty: true, size: &remotecommand.TerminalSize{Width: 70, Height: 30}}
+	eventually(t, callLimit, "it is ready", func() error {
+		if got := n.logged(n.status(id).LogPath, "stdout"); !strings.Contains(got, "ready") {
+			return errors.New(got)
+		}
+		return nil
+	})
 	a := n.attach("SPDY", id, w)
 	a.prints("30 70\r\n")
 	b := n.attach("WebSocket", id, want{stdin: true, tty: true})

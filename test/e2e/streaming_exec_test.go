@@ -96,11 +96,11 @@ func TestStreamExecTerminal(t *testing.T) {
 	eachTransport(n, func(n *node, transport string) {
 		n.noExecs(id)
 		w := want{stdin: true, tty: true, size: &remotecommand.TerminalSize{Width: 77, Height: 33}}
-		s := n.shell(transport, id, w, `stty -echo; trap 'stty size' WINCH; echo $TERM; tty; test -t 2 && echo err >&2
+		s := n.shell(transport, id, w, `stty -echo; until test "$(stty size)" = '33 77'; do sleep 0.01; done; trap 'stty size' WINCH; echo $TERM; test -c $(tty) && echo tty; test -t 2 && echo err >&2
 			while :; do read x && break; done; stty size; echo got $x; exit 9`)
-		s.prints("xterm\r\n/dev/pts/0\r\nerr\r\n")
+		s.prints("xterm\r\ntty\r\nerr\r\n")
 		s.resize <- remotecommand.TerminalSize{Width: 100, Height: 50}
-		s.prints("xterm\r\n/dev/pts/0\r\nerr\r\n50 100\r\n")
+		s.prints("xterm\r\ntty\r\nerr\r\n50 100\r\n")
 		s.say("word\r")
 		if code := s.code(); code != 9 || !strings.HasSuffix(s.out.String(), "50 100\r\n50 100\r\ngot word\r\n") {
 			n.t.Errorf("%q, code %d", s.out, code)
