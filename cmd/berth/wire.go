@@ -320,7 +320,7 @@ func (d *daemonParts) server() *cri.Server {
 	return cri.New(cri.Options{
 		Version: version, Pods: d.pods, Containers: d.all, Images: d.images, Network: d.network, Streams: d.streams,
 		CgroupDriver: runtimeapi.CgroupDriver_CGROUPFS, Handlers: handlers, Events: &d.events,
-		Features: &runtimeapi.RuntimeFeatures{SupplementalGroupsPolicy: true, UserNamespacesHostNetwork: userns},
+		Features: &runtimeapi.RuntimeFeatures{SupplementalGroupsPolicy: true, UserNamespacesHostNetwork: userns, MountOptions: true},
 		Info:     func() map[string]any { return map[string]any{"config": d.cfg} },
 	})
 }

@@ -46,6 +46,7 @@ func TestImageVolumes(t *testing.T) {
 		"colons and backslashes":       {in: image(layers(`/a:b`, `/c\d`)), want: `/v overlay overlay ro,nosuid,nodev,lowerdir=/a\:b:/c\\d`},
 		"a volume below":               {in: below, want: "/v bind /l/1 bind,private,ro,nosuid,nodev; /v/deep bind /h rbind,rprivate"},
 		"what the host mounts later":   {in: image(layers("/l/1"), prop(runtimeapi.MountPropagation_PROPAGATION_HOST_TO_CONTAINER)), want: "/v bind /l/1 bind,private,ro,nosuid,nodev"},
+		"with options":                 {in: image(layers("/l/2", "/l/1"), func(m *runtimeapi.Mount) { m.MountOptions = []string{"noexec"} }), want: several + ",noexec"},
 		"recursively read-only":        {in: image(layers("/l/1"), func(m *runtimeapi.Mount) { m.RecursiveReadOnly = true }), want: "/v bind /l/1 bind,private,ro,nosuid,nodev"},
 		"writable":                     {in: image(layers("/l/1"), func(m *runtimeapi.Mount) { m.Readonly = false }), kind: errdefs.IsInvalidArgument, want: "mounts[0].readonly"},
 		"with a path of the host":      {in: image(layers("/l/1"), func(m *runtimeapi.Mount) { m.HostPath = "/h" }), kind: errdefs.IsInvalidArgument, want: "mounts[0].host_path"},

@@ -54,10 +54,12 @@ func volume(in *Input, m *runtimeapi.Mount, from Source, s *specs.Spec) (specs.M
 		if len(from.Layers) > 0 {
 			throughUserns(in, &out)
 		}
+		out.Options = append(out.Options, m.GetMountOptions()...)
 		return out, nil
 	}
 	propagateRoot(s, m.GetPropagation())
 	out, err := bind(m, from)
+	out.Options = append(out.Options, m.GetMountOptions()...)
 	if len(m.GetUidMappings()) > 0 {
 		throughUserns(in, &out)
 	}

@@ -33,6 +33,9 @@ func TestMounts(t *testing.T) {
 	both, slave := prop(runtimeapi.MountPropagation_PROPAGATION_BIDIRECTIONAL), prop(runtimeapi.MountPropagation_PROPAGATION_HOST_TO_CONTAINER)
 	ro := func(m *runtimeapi.Mount) { m.Readonly = true }
 	rro := func(m *runtimeapi.Mount) { m.RecursiveReadOnly = true }
+	with := func(list ...string) func(*runtimeapi.Mount) {
+		return func(m *runtimeapi.Mount) { m.MountOptions = list }
+	}
 	at := Source{Path: "/h", MountPoint: "/"}
 	shared, slaved := at, at
 	shared.Shared, slaved.Slave = true, true
@@ -63,7 +66,11 @@ func TestMounts(t *testing.T) {
 		"an unknown propagation":        {in: refused(prop(7)), kind: errdefs.IsInvalidArgument, want: "propagation"},
 		"a path in no image":            {in: refused(func(m *runtimeapi.Mount) { m.ImageSubPath = "x" }), kind: errdefs.IsInvalidArgument, want: "image_sub_path"},
 		"mapped ids":                    {in: refused(func(m *runtimeapi.Mount) { m.GidMappings = []*runtimeapi.IDMapping{{}} }), kind: errdefs.IsInvalidArgument, want: "uidMappings"},
-		"mount options":                 {in: refused(func(m *runtimeapi.Mount) { m.MountOptions = []string{"noexec"} }), kind: errdefs.IsNotImplemented, want: "mount_options"},
+		"options":                       {in: on(mount(m("/m", ro, with("noexec", "nodev", "nosuid", "rnoatime")), at)), want: " /m</h:rprivate,ro,noexec,nodev,nosuid,rnoatime " + pod},
+		"an option that frees":          {in: refused(with("noexec", "exec")), kind: errdefs.IsInvalidArgument, want: "mounts[0].mount_options[1]"},
+		"an option of another field":    {in: refused(with("ro")), kind: errdefs.IsInvalidArgument, want: "mount_options[0]"},
+		"an option of no mount":         {in: refused(with("relatimerelatime")), kind: errdefs.IsInvalidArgument, want: "mount_options[0]"},
+		"an empty option":               {in: refused(with("")), kind: errdefs.IsInvalidArgument, want: "mount_options[0]"},
 		"a mount that nobody looked at": {in: on(func(in *Input) { in.Config.Mounts = []*runtimeapi.Mount{m("/m")} }), kind: errdefs.IsInternal, want: "were prepared"},
 	})
 	all := func(s *specs.Spec) any {

@@ -110,8 +110,6 @@ func validateMount(field string, m *runtimeapi.Mount, o *runtimeapi.NamespaceOpt
 	switch {
 	case !IsImageVolume(m) && m.GetImageSubPath() != "":
 		return invalid(field+".image_sub_path", m.GetImageSubPath(), "needs an image")
-	case len(m.GetMountOptions()) > 0:
-		return notYet(field+".mount_options", "mount options are")
 	}
 	if IsImageVolume(m) {
 		if err := validateImageVolume(field, m); err != nil {
@@ -122,6 +120,9 @@ func validateMount(field string, m *runtimeapi.Mount, o *runtimeapi.NamespaceOpt
 	}
 	if _, ok := runtimeapi.MountPropagation_name[int32(m.GetPropagation())]; !ok {
 		return invalid(field+".propagation", m.GetPropagation(), "unknown")
+	}
+	if err := validateMountOptions(field, m); err != nil {
+		return err
 	}
 	if err := validateMountMapping(field, m, o); err != nil {
 		return err
