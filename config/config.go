@@ -84,6 +84,7 @@ type Container struct {
 	EnableUnprivilegedPorts bool              `toml:"enable_unprivileged_ports"`
 	EnableUnprivilegedICMP  bool              `toml:"enable_unprivileged_icmp"`
 	SeccompProfile          string            `toml:"seccomp_profile"` // empty: the built-in one
+	CDISpecDirs             []string          `toml:"cdi_spec_dirs"`
 	KillTimeout             Duration          `toml:"kill_timeout"`
 	ExecDrainTimeout        Duration          `toml:"exec_drain_timeout"`
 }

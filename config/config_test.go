@@ -193,6 +193,7 @@ func TestWhatIsRefused(t *testing.T) {
 		{"no subnets", "[cni]\nbuiltin_subnets = []", []string{"cni.builtin_subnets: must not be empty"}},
 		{"unknown rlimit", "[container.rlimits]\nRLIMIT_NOFILE = \"5\"", []string{"container.rlimits.RLIMIT_NOFILE: unknown resource"}},
 		{"soft above hard", "[container.rlimits]\nnofile = \"5:4\"", []string{"container.rlimits.nofile: "}},
+		{"relative directory of devices", "[container]\ncdi_spec_dirs = [\"/etc/cdi\", \"cdi\"]", []string{"container.cdi_spec_dirs: ", "cdi"}},
 		{"kill timeout", "[container]\nkill_timeout = \"0s\"", []string{"container.kill_timeout: "}},
 		{"a name as streaming address", "[streaming]\naddress = \"localhost\"", []string{"streaming.address: ", "IP address"}},
 		{"an interface in the streaming address", "[streaming]\naddress = \"fe80::1%eth0\"", []string{"streaming.address: "}},

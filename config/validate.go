@@ -219,6 +219,9 @@ func (v *checker) container() {
 		}
 	}
 	v.optionalPath("container.seccomp_profile", t.SeccompProfile)
+	for _, dir := range t.CDISpecDirs {
+		v.path("container.cdi_spec_dirs", dir)
+	}
 	if t.KillTimeout.Duration <= 0 {
 		v.bad("container.kill_timeout", "%s is not above zero", t.KillTimeout)
 	}

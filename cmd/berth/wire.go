@@ -32,6 +32,7 @@ import (
 	"github.com/berth-cri/berth/imageservice"
 	"github.com/berth-cri/berth/linux"
 	"github.com/berth-cri/berth/linux/probe"
+	"github.com/berth-cri/berth/runtime/cdi"
 	"github.com/berth-cri/berth/runtime/cgroup"
 	"github.com/berth-cri/berth/runtime/container"
 	"github.com/berth-cri/berth/runtime/monitor"
@@ -204,7 +205,7 @@ func assemble(cfg *config.Config, log *slog.Logger) (*daemonParts, error) {
 	d.all, err = container.New(container.Options{
 		StateDir: filepath.Join(cfg.State, "containers"),
 		Pods:     d.pods, Images: d.images, Rootfs: roots, Cgroups: d.cgroups,
-		Spec: node, KillTimeout: cfg.Container.KillTimeout.Duration, Drain: cfg.Container.ExecDrainTimeout.Duration,
+		Spec: node, CDI: cdi.Open(cfg.Container.CDISpecDirs), KillTimeout: cfg.Container.KillTimeout.Duration, Drain: cfg.Container.ExecDrainTimeout.Duration,
 		SpoolDir: cfg.Root, Log: log,
 	})
 	if err != nil {

@@ -150,6 +150,13 @@ func (s *Service) describe(p *pod.Pod, r *Record, img *store.Image) (spec.Input,
 	if err != nil {
 		return none, rootfs.Overlay{}, err
 	}
+	devices, err := spec.CDIDevices(r.Config)
+	if err != nil {
+		return none, rootfs.Overlay{}, err
+	}
+	if resolved.CDI, err = s.CDI.Find(devices); err != nil {
+		return none, rootfs.Overlay{}, err
+	}
 	if err := s.imageVolumes(r, resolved.Mounts); err != nil {
 		return none, rootfs.Overlay{}, err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-cri/berth/imageservice/store"
 	"github.com/berth-cri/berth/linux/namespace"
+	"github.com/berth-cri/berth/runtime/cdi"
 	"github.com/berth-cri/berth/runtime/cgroup"
 	"github.com/berth-cri/berth/runtime/index"
 	"github.com/berth-cri/berth/runtime/monitor"
@@ -63,6 +64,7 @@ type Options struct {
 	// Spec is what every container's spec is built from besides its own
 	// configuration: host facts and the node's defaults.
 	Spec spec.Node
+	CDI  *cdi.Directories
 	// KillTimeout bounds how long a stop waits after SIGKILL: a process in an
 	// uninterruptible call outlives it.
 	KillTimeout time.Duration

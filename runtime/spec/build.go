@@ -19,10 +19,11 @@ var steps = []step{
 	{"process", process},
 	{"env", environment},
 	{"user", user},
-	{"userns", userns}, // after user: its ids have to be mapped
+	{"userns", userns},
 	{"namespaces", namespaces},
 	{"mounts", mounts},
 	{"devices", devices},
+	{"cdi", cdiDevices}, // over what the request itself mounts and sets
 	{"capabilities", capabilities},
 	{"seccomp", seccomp}, // after capabilities: the default profile depends on them
 	{"apparmor", apparmor},
@@ -31,6 +32,7 @@ var steps = []step{
 	{"resources", resources},
 	{"hardening", hardening},
 	{"annotations", annotations},
+	{"ids", mappedIDs}, // when all of them are known
 }
 
 // Build makes the OCI spec of a container. It looks at nothing but its input.

@@ -20,7 +20,7 @@ func devices(in *Input, s *specs.Spec) error {
 		rules = []specs.LinuxDeviceCgroup{{Allow: true, Type: "a", Access: "rwm"}}
 	}
 	for _, d := range in.Resolved.Devices {
-		add(forUserns(in, d.Node))
+		add(d.Node)
 		if !all {
 			rules = append(rules, specs.LinuxDeviceCgroup{Allow: true, Type: d.Node.Type, Major: &d.Node.Major, Minor: &d.Node.Minor, Access: d.Access})
 		}

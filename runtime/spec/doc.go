@@ -10,5 +10,6 @@
 //   - Nothing here depends on which OCI runtime gets the spec.
 //
 // May import: the standard library, linux, linux/namespace, errdefs, cri-api, runtime-spec,
-// image-spec, moby/profiles, moby/sys, golang.org/x/sys.
+// image-spec, moby/profiles, moby/sys, the names of the container-device-interface,
+// golang.org/x/sys.
 package spec

@@ -131,7 +131,6 @@ func TestDevices(t *testing.T) {
 		"an unknown permission":         {in: on(device(&runtimeapi.Device{HostPath: "/dev/x", Permissions: "rwx"})), kind: errdefs.IsInvalidArgument, want: "devices[0].permissions"},
 		"a relative path":               {in: on(device(&runtimeapi.Device{HostPath: "dev/x"})), kind: errdefs.IsInvalidArgument, want: "devices[0].host_path"},
 		"a relative path inside":        {in: on(device(&runtimeapi.Device{HostPath: "/dev/x", ContainerPath: "x"})), kind: errdefs.IsInvalidArgument, want: "container_path"},
-		"devices of the CDI":            {in: on(func(in *Input) { in.Config.CDIDevices = []*runtimeapi.CDIDevice{{Name: "v/c=d"}} }), kind: errdefs.IsNotImplemented, want: "CDI_devices"},
 		"a container of the other kind": {in: on(func(in *Input) { in.Config.Windows = &runtimeapi.WindowsContainerConfig{} }), kind: errdefs.IsNotImplemented, want: "windows"},
 	})
 }

@@ -18,6 +18,9 @@ type Resolved struct {
 	Devices        []Device
 	HostDevices    []specs.LinuxDevice // for a privileged container
 	SeccompProfile []byte              // of a Localhost profile
+	// CDI makes the edits of the CDI devices; nil without any. Whoever knows the
+	// directories of their descriptions fills it in.
+	CDI func(*specs.Spec) error `json:"-"`
 }
 
 // Resolve looks at the host for what a configuration refers to: mount sources

@@ -123,13 +123,32 @@ func userns(in *Input, s *specs.Spec) error {
 	}
 	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace, Path: path})
 	s.Linux.UIDMappings, s.Linux.GIDMappings = mapping(in.Pod.User.UIDs), mapping(in.Pod.User.GIDs)
-	for _, id := range append([]uint32{in.User.GID}, s.Process.User.AdditionalGids...) {
+	return nil
+}
+
+// mappedIDs refuses users and groups that the container's user namespace does not
+// have. A device of such an owner belongs to its root.
+func mappedIDs(in *Input, s *specs.Spec) error {
+	if in.Pod.User == nil {
+		return nil
+	}
+	u := s.Process.User
+	if _, ok := in.Pod.User.UIDs.ToHost(u.UID); !ok {
+		return invalid("user", u.UID, fmt.Sprintf("the user namespace has the users 0 to %d", in.Pod.User.UIDs.Length-1))
+	}
+	for _, id := range append([]uint32{u.GID}, u.AdditionalGids...) {
 		if _, ok := in.Pod.User.GIDs.ToHost(id); !ok {
 			return invalid("group", id, fmt.Sprintf("the user namespace has the groups 0 to %d", in.Pod.User.GIDs.Length-1))
 		}
 	}
-	if _, ok := in.Pod.User.UIDs.ToHost(in.User.UID); !ok {
-		return invalid("user", in.User.UID, fmt.Sprintf("the user namespace has the users 0 to %d", in.Pod.User.UIDs.Length-1))
+	for i := range s.Linux.Devices {
+		d := &s.Linux.Devices[i]
+		if d.UID != nil && *d.UID >= in.Pod.User.UIDs.Length {
+			d.UID = nil
+		}
+		if d.GID != nil && *d.GID >= in.Pod.User.GIDs.Length {
+			d.GID = nil
+		}
 	}
 	return nil
 }
@@ -143,22 +162,6 @@ func throughUserns(in *Input, m *specs.Mount) {
 	if in.Pod.User != nil {
 		m.UIDMappings, m.GIDMappings = mapping(in.Pod.User.UIDs), mapping(in.Pod.User.GIDs)
 	}
-}
-
-// forUserns is a device of the request for a container that may be in a user
-// namespace, where its owner is a user of the namespace, of the same number if
-// there is one.
-func forUserns(in *Input, d specs.LinuxDevice) specs.LinuxDevice {
-	if in.Pod.User == nil {
-		return d
-	}
-	if d.UID != nil && *d.UID >= in.Pod.User.UIDs.Length {
-		d.UID = nil
-	}
-	if d.GID != nil && *d.GID >= in.Pod.User.GIDs.Length {
-		d.GID = nil
-	}
-	return d
 }
 
 // publicDevices are what a privileged container in a user namespace gets of the

@@ -30,8 +30,8 @@ func ValidateContainerConfig(c *runtimeapi.ContainerConfig) error {
 	if c.GetWindows() != nil {
 		return notYet("windows", "Windows containers are")
 	}
-	if len(c.GetCDIDevices()) > 0 {
-		return notYet("CDI_devices", "CDI devices are")
+	if _, err := CDIDevices(c); err != nil {
+		return err
 	}
 	if err := validateProgram(c); err != nil {
 		return err

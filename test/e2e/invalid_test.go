@@ -187,7 +187,7 @@ func TestInvalidContainers(t *testing.T) {
 		"huge pages without controller": {resources(&runtimeapi.LinuxContainerResources{HugepageLimits: []*runtimeapi.HugepageLimit{{PageSize: "2MB", Limit: 1 << 21}}}),
 			codes.FailedPrecondition, []string{"hugepage_limits[0]"}},
 		"mapped mount": {mount(&runtimeapi.Mount{ContainerPath: "/x", HostPath: "/tmp", UidMappings: []*runtimeapi.IDMapping{{Length: 1}}}), codes.InvalidArgument, []string{"mounts[0].uidMappings"}},
-		"CDI device":   {func(c *config) { c.CDIDevices = []*runtimeapi.CDIDevice{{Name: "a/b=c"}} }, codes.Unimplemented, []string{"CDI_devices"}},
+		"CDI device":   {func(c *config) { c.CDIDevices = []*runtimeapi.CDIDevice{{Name: "a/b"}} }, codes.InvalidArgument, []string{"CDI_devices[0]"}},
 		"AppArmor profile": {security(func(s *runtimeapi.LinuxContainerSecurityContext) {
 			s.Apparmor = &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost, LocalhostRef: "p"}
 		}), codes.FailedPrecondition, []string{"apparmor", "AppArmor"}},

@@ -12,6 +12,7 @@ var levels = map[string]int{
 	"runtime/container": 3,
 	"runtime/reconcile": 3,
 
+	"runtime/cdi":     2,
 	"runtime/cgroup":  2,
 	"runtime/index":   2,
 	"runtime/monitor": 2,

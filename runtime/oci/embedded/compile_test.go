@@ -139,7 +139,7 @@ func TestCompileRefuses(t *testing.T) {
 		"an unknown option of a bind":  {mount(bind("/a", "/b", "bind", "frob")), "option frob is not known for a bind mount"},
 		"a file system's option":       {mount(bind("/a", "/b", "bind", "sync")), "option sync is of a file system"},
 		"an option that is not there":  {mount(bind("/a", "/b", "bind", "tmpcopyup")), "option tmpcopyup is not supported"},
-		"an id-mapped mount":           {mount(bind("/a", "/b", "bind", "idmap")), "option idmap is not supported"},
+		"an id-mapped mount":           {mount(bind("/a", "/b", "bind", "idmap")), "id-mapped mount without a user namespace"},
 		"a sysctl of the host":         {sysctl("vm.swappiness"), "is not a namespaced sysctl"},
 		"the host name as a sysctl":    {sysctl("kernel.hostname"), "is set by hostname"},
 		"a sysctl of the host's ipc": {func(s *specs.Spec) {

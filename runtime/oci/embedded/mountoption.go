@@ -45,7 +45,7 @@ var withoutEffect = map[string]bool{
 
 // unsupportedOptions are words of the runtime-spec and of runc.
 var unsupportedOptions = map[string]bool{
-	"remount": true, "tmpcopyup": true, "idmap": true, "ridmap": true, "iversion": true, "noiversion": true,
+	"remount": true, "tmpcopyup": true, "iversion": true, "noiversion": true,
 }
 
 // subdirOption of util-linux mounts a part of a file system.
@@ -54,6 +54,7 @@ const subdirOption = "X-mount.subdir="
 // options of a mount, sorted by what they are for.
 type options struct {
 	bind, recursive bool
+	idmap, ridmap   bool // through the container's user namespace; with what is mounted below
 	own, below      attribute
 	propagation     uint64
 	subdir          string
@@ -72,6 +73,8 @@ func parseOptions(list []string) (options, error) {
 			o.propagation = p
 		} else if word == "bind" || word == "rbind" {
 			o.bind, o.recursive = true, o.recursive || word == "rbind"
+		} else if word == "idmap" || word == "ridmap" {
+			o.idmap, o.ridmap = true, o.ridmap || word == "ridmap"
 		} else if path, ok := strings.CutPrefix(word, subdirOption); ok {
 			o.subdir = path
 		} else if unsupportedOptions[word] {

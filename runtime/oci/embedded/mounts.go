@@ -38,12 +38,11 @@ func (c *compilation) mount(m specs.Mount) error {
 	if strings.HasPrefix(target, "/proc/") && !allowed {
 		return invalid("destination", "is in /proc")
 	}
-	mapped, err := c.mapsIDs(m)
+	o, err := parseOptions(m.Options)
 	if err != nil {
 		return err
 	}
-	o, err := parseOptions(m.Options)
-	if err != nil {
+	if err := c.mapsIDs(m, &o); err != nil {
 		return err
 	}
 	if c.user != nil && o.propagation&unix.MS_SHARED != 0 {
@@ -51,11 +50,11 @@ func (c *compilation) mount(m specs.Mount) error {
 	}
 	switch {
 	case m.Type == "bind" || o.bind:
-		return c.bind(m.Source, target, o, allowed, mapped)
+		return c.bind(m.Source, target, o, allowed)
 	case m.Type == "overlay" && !o.writable():
 		return c.overlay(target, o)
-	case mapped:
-		return unsupported("uidMappings and gidMappings of type " + m.Type)
+	case o.idmap:
+		return unsupported("an id-mapped mount of type " + m.Type)
 	case o.subdir != "":
 		return unsupported("option " + subdirOption + " of type " + m.Type)
 	case m.Type == "cgroup":
@@ -86,7 +85,7 @@ func (c *compilation) mount(m specs.Mount) error {
 	return nil
 }
 
-func (c *compilation) bind(source, target string, o options, inProc, mapped bool) error {
+func (c *compilation) bind(source, target string, o options, inProc bool) error {
 	if !filepath.IsAbs(source) {
 		return invalid("source", "is not an absolute path")
 	}
@@ -104,8 +103,8 @@ func (c *compilation) bind(source, target string, o options, inProc, mapped bool
 		return nil
 	}
 	changes := o.changes(true)
-	if mapped {
-		changes = append([]plan.Change{idmap}, changes...)
+	if o.idmap {
+		changes = append([]plan.Change{{Set: unix.MOUNT_ATTR_IDMAP, Recursive: o.ridmap}}, changes...)
 	}
 	c.addOutside(&plan.Bind{
 		Source: filepath.Clean(source), Target: target, Recursive: o.recursive, Changes: changes, InProc: inProc,

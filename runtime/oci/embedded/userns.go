@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"github.com/berth-cri/berth/linux/namespace"
 	"github.com/berth-cri/berth/runtime/oci/embedded/plan"
@@ -88,16 +87,19 @@ func (c *compilation) owner(what string, uid, gid uint32) (hostUID, hostGID uint
 	return hostUID, hostGID, nil
 }
 
-// mapsIDs says whether a mount is to be shown through the container's user
-// namespace, the only one at hand.
-func (c *compilation) mapsIDs(m specs.Mount) (bool, error) {
-	if len(m.UIDMappings)+len(m.GIDMappings) == 0 {
-		return false, nil
+// mapsIDs finds out whether a mount is to be shown through the container's user
+// namespace, the only one at hand. What is mounted below keeps its ids, as with
+// runc, unless the option says otherwise.
+func (c *compilation) mapsIDs(m specs.Mount, o *options) error {
+	mapped := len(m.UIDMappings)+len(m.GIDMappings) > 0
+	o.idmap = o.idmap || mapped
+	if o.idmap && c.user == nil {
+		return unsupported("an id-mapped mount without a user namespace")
 	}
-	if c.user == nil || !slices.Equal(m.UIDMappings, c.spec.Linux.UIDMappings) || !slices.Equal(m.GIDMappings, c.spec.Linux.GIDMappings) {
-		return false, unsupported("uidMappings and gidMappings other than the container's")
+	if mapped && (!slices.Equal(m.UIDMappings, c.spec.Linux.UIDMappings) || !slices.Equal(m.GIDMappings, c.spec.Linux.GIDMappings)) {
+		return unsupported("uidMappings and gidMappings other than the container's")
 	}
-	return true, nil
+	return nil
 }
 
 // ownDev makes the file system for /dev with the devices in it, which the host has
@@ -127,7 +129,3 @@ func (c *compilation) addDevice(d plan.Device) error {
 	c.addOutside(&d)
 	return nil
 }
-
-// idmap is the change that shows a mount through the user namespace. What is
-// mounted below keeps its ids, as with runc.
-var idmap = plan.Change{Set: unix.MOUNT_ATTR_IDMAP}
