@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -168,10 +169,7 @@ var logLine = regexp.MustCompile(`^(\S+) (stdout|stderr) ([FP]) (.*)$`)
 // logged is the content of a CRI log file, of the given streams.
 func (n *node) logged(path string, streams ...string) string {
 	n.t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		n.t.Fatal(err)
-	}
+	b := n.logFile(path)
 	var out strings.Builder
 	for _, line := range strings.Split(strings.TrimSuffix(string(b), "\n"), "\n") {
 		m := logLine.FindStringSubmatch(line)
@@ -194,6 +192,22 @@ func (n *node) logged(path string, streams ...string) string {
 		}
 	}
 	return out.String()
+}
+
+// logFile reads a log that ends with a whole line: a write that is under way may
+// be seen in part, for as long as it takes.
+func (n *node) logFile(path string) (b []byte) {
+	n.t.Helper()
+	eventually(n.t, 10*time.Second, "the log ends with a whole line", func() (err error) {
+		if b, err = os.ReadFile(path); err != nil {
+			n.t.Fatal(err)
+		}
+		if len(b) > 0 && b[len(b)-1] != '\n' {
+			return fmt.Errorf("it ends with %.200q", b[bytes.LastIndexByte(b, '\n')+1:])
+		}
+		return nil
+	})
+	return b
 }
 
 // wantCode fails unless err has the gRPC code and names each of the words.

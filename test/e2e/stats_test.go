@@ -44,6 +44,17 @@ func (n *node) kept() []string {
 	})
 }
 
+// noneKept waits: descriptors are closed after a stop is answered.
+func (n *node) noneKept(what string) {
+	n.t.Helper()
+	eventually(n.t, 10*time.Second, "no descriptor is kept "+what, func() error {
+		if left := n.kept(); len(left) > 0 {
+			return fmt.Errorf("%v", left)
+		}
+		return nil
+	})
+}
+
 func TestContainerStats(t *testing.T) {
 	n := newNode(t)
 	n.pull(busybox)
@@ -104,9 +115,7 @@ func TestContainerStats(t *testing.T) {
 	if err != nil || r.Stats.Cpu != nil || r.Stats.Memory != nil || r.Stats.WritableLayer.GetUsedBytes().GetValue() < 1000000 {
 		t.Errorf("of an exited container: %v, %v", r, err)
 	}
-	if left := n.kept(); len(left) > 0 {
-		t.Errorf("kept of an exited container: %v", left)
-	}
+	n.noneKept("of an exited container")
 	_, err = n.rt.ContainerStats(n.ctx(), &runtimeapi.ContainerStatsRequest{ContainerId: "none"})
 	wantCode(t, "of no container", err, codes.NotFound)
 }
@@ -252,9 +261,7 @@ func TestPodStats(t *testing.T) {
 	_, err := n.rt.PodSandboxStats(n.ctx(), &runtimeapi.PodSandboxStatsRequest{PodSandboxId: "none"})
 	wantCode(t, "of no pod", err, codes.NotFound)
 	n.stopPod(own)
-	if left := n.kept(); len(left) > 0 {
-		t.Errorf("kept of stopped pods: %v", left)
-	}
+	n.noneKept("of stopped pods")
 }
 
 // must runs a script in a container, which has to succeed.
