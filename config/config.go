@@ -9,12 +9,16 @@ import (
 
 // Config is the whole configuration. default.toml explains each key to its
 // user; the comments here say only what the code needs to know beyond that.
+//
+// Every key says when a running daemon takes up a change: reload:"now", from the
+// next request on, or reload:"restart". On a table of the user's own names it
+// stands for all below it.
 type Config struct {
-	Root                string `toml:"root"`
-	State               string `toml:"state"`
-	Listen              string `toml:"listen"` // after Load: a plain path, never empty
-	CgroupDriver        string `toml:"cgroup_driver"`
-	DefaultCgroupParent string `toml:"default_cgroup_parent"`
+	Root                string `toml:"root" reload:"restart"`
+	State               string `toml:"state" reload:"restart"`
+	Listen              string `toml:"listen" reload:"restart"` // after Load: a plain path, never empty
+	CgroupDriver        string `toml:"cgroup_driver" reload:"restart"`
+	DefaultCgroupParent string `toml:"default_cgroup_parent" reload:"restart"`
 
 	Log       Log                `toml:"log"`
 	Helpers   Helpers            `toml:"helpers"`
@@ -23,7 +27,7 @@ type Config struct {
 	CNI       CNI                `toml:"cni"`
 	Container Container          `toml:"container"`
 	Streaming Streaming          `toml:"streaming"`
-	Runtimes  map[string]Runtime `toml:"runtimes"`
+	Runtimes  map[string]Runtime `toml:"runtimes" reload:"now"`
 
 	// origin tells which file or flag gave a key, for error messages.
 	origin map[string]string
@@ -33,8 +37,8 @@ type Config struct {
 
 // Log says what the daemon writes to its standard error.
 type Log struct {
-	Level  string `toml:"level"`
-	Format string `toml:"format"`
+	Level  string `toml:"level" reload:"now"`
+	Format string `toml:"format" reload:"restart"`
 }
 
 // SlogLevel is the level in the logger's own type.
@@ -48,56 +52,56 @@ func (l Log) SlogLevel() slog.Level {
 // Helpers are the programs that ship with the daemon. Empty means: beside the
 // berth executable. Use MonitorPath and InitPath.
 type Helpers struct {
-	Monitor string `toml:"monitor"`
-	Init    string `toml:"init"`
+	Monitor string `toml:"monitor" reload:"restart"`
+	Init    string `toml:"init" reload:"restart"`
 }
 
 // GRPC bounds the messages of the CRI socket.
 type GRPC struct {
-	MaxRecvMessageSize Size `toml:"max_recv_message_size"`
-	MaxSendMessageSize Size `toml:"max_send_message_size"`
+	MaxRecvMessageSize Size `toml:"max_recv_message_size" reload:"restart"`
+	MaxSendMessageSize Size `toml:"max_send_message_size" reload:"restart"`
 }
 
 // Image is about registries and pulls.
 type Image struct {
-	RegistryConfigDir   string   `toml:"registry_config_dir"`
-	MaxConcurrentLayers int      `toml:"max_concurrent_layers"`
-	PullProgressTimeout Duration `toml:"pull_progress_timeout"` // 0: never
-	Pinned              []string `toml:"pinned"`
+	RegistryConfigDir   string   `toml:"registry_config_dir" reload:"now"`
+	MaxConcurrentLayers int      `toml:"max_concurrent_layers" reload:"now"`
+	PullProgressTimeout Duration `toml:"pull_progress_timeout" reload:"now"` // 0: never
+	Pinned              []string `toml:"pinned" reload:"now"`
 }
 
 // CNI is about the pod network.
 type CNI struct {
-	ConfDir        string   `toml:"conf_dir"`
-	BinDirs        []string `toml:"bin_dirs"`
-	MaxConfNum     int      `toml:"max_conf_num"` // 0: all
-	ConfTemplate   string   `toml:"conf_template"`
-	BuiltinNetwork bool     `toml:"builtin_network"`
-	BuiltinBridge  string   `toml:"builtin_bridge"`
-	BuiltinSubnets []string `toml:"builtin_subnets"`
+	ConfDir        string   `toml:"conf_dir" reload:"now"`
+	BinDirs        []string `toml:"bin_dirs" reload:"now"`
+	MaxConfNum     int      `toml:"max_conf_num" reload:"now"` // 0: all
+	ConfTemplate   string   `toml:"conf_template" reload:"now"`
+	BuiltinNetwork bool     `toml:"builtin_network" reload:"now"`
+	BuiltinBridge  string   `toml:"builtin_bridge" reload:"now"`
+	BuiltinSubnets []string `toml:"builtin_subnets" reload:"now"`
 }
 
 // Container holds what every container gets unless the CRI request says
 // otherwise, and the bounds of waiting for one.
 type Container struct {
-	Rlimits                 map[string]Rlimit `toml:"rlimits"` // keys without RLIMIT_, lower case
-	EnableUnprivilegedPorts bool              `toml:"enable_unprivileged_ports"`
-	EnableUnprivilegedICMP  bool              `toml:"enable_unprivileged_icmp"`
-	SeccompProfile          string            `toml:"seccomp_profile"` // empty: the built-in one
-	CDISpecDirs             []string          `toml:"cdi_spec_dirs"`
-	KillTimeout             Duration          `toml:"kill_timeout"`
-	ExecDrainTimeout        Duration          `toml:"exec_drain_timeout"`
+	Rlimits                 map[string]Rlimit `toml:"rlimits" reload:"now"` // keys without RLIMIT_, lower case
+	EnableUnprivilegedPorts bool              `toml:"enable_unprivileged_ports" reload:"now"`
+	EnableUnprivilegedICMP  bool              `toml:"enable_unprivileged_icmp" reload:"now"`
+	SeccompProfile          string            `toml:"seccomp_profile" reload:"now"` // empty: the built-in one
+	CDISpecDirs             []string          `toml:"cdi_spec_dirs" reload:"now"`
+	KillTimeout             Duration          `toml:"kill_timeout" reload:"now"`
+	ExecDrainTimeout        Duration          `toml:"exec_drain_timeout" reload:"now"`
 }
 
 // Streaming is about the server of exec, attach and port-forward.
 type Streaming struct {
-	Address         string   `toml:"address"` // an IP address
-	Port            int      `toml:"port"`    // 0: any
-	TLS             bool     `toml:"tls"`
-	TLSCertFile     string   `toml:"tls_cert_file"` // empty, with the next: self-signed
-	TLSKeyFile      string   `toml:"tls_key_file"`
-	IdleTimeout     Duration `toml:"idle_timeout"` // 0: never
-	CreationTimeout Duration `toml:"creation_timeout"`
+	Address         string   `toml:"address" reload:"restart"` // an IP address
+	Port            int      `toml:"port" reload:"restart"`    // 0: any
+	TLS             bool     `toml:"tls" reload:"restart"`
+	TLSCertFile     string   `toml:"tls_cert_file" reload:"restart"` // empty, with the next: self-signed
+	TLSKeyFile      string   `toml:"tls_key_file" reload:"restart"`
+	IdleTimeout     Duration `toml:"idle_timeout" reload:"now"` // 0: never
+	CreationTimeout Duration `toml:"creation_timeout" reload:"restart"`
 }
 
 // Runtime is one handler, a [runtimes.NAME] table.

@@ -11,5 +11,8 @@
 // Order, later wins: Default, the main file, the drop-ins config.d/*.toml
 // beside it in lexical order, flags. Tables merge, lists are replaced.
 //
-// May import: the standard library and go-toml.
+// While a daemon runs: Watch tells of changes, and each key declares by its
+// reload tag whether Reloaded takes it up.
+//
+// May import: the standard library, go-toml and fsnotify.
 package config

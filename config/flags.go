@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"path/filepath"
+	"slices"
 )
 
 // Overrides are the command-line flags of berth serve; nil means not given.
@@ -27,21 +28,16 @@ func (o Overrides) apply(c *Config) error {
 		if value == nil {
 			return
 		}
-		v := *value
-		if path && v != "" {
-			abs, err := filepath.Abs(v)
-			if err != nil {
-				problems = append(problems, &Problem{File: flag, Key: key, Reason: err.Error()})
-				return
-			}
-			v = abs
+		v, err := *value, error(nil)
+		if path {
+			v, err = absolute(v)
+		}
+		if err != nil {
+			problems = append(problems, &Problem{File: flag, Key: key, Reason: err.Error()})
+			return
 		}
 		*field = v
 		c.origin[key] = flag
-	}
-	if o.Listen != nil {
-		listen := trimScheme(*o.Listen)
-		o.Listen = &listen
 	}
 	set("root", "--root", &c.Root, o.Root, true)
 	set("state", "--state", &c.State, o.State, true)
@@ -61,4 +57,32 @@ func (o Overrides) apply(c *Config) error {
 		c.origin["cni.builtin_network"] = "--builtin-network"
 	}
 	return errors.Join(problems...)
+}
+
+// Absolute are the same flags for who stands in another directory.
+func (o Overrides) Absolute() (Overrides, error) {
+	var errs []error
+	for _, p := range []**string{&o.Root, &o.State, &o.Listen, &o.RegistryConfigDir, &o.CNIConfDir} {
+		if *p != nil {
+			v, err := absolute(**p)
+			errs = append(errs, err)
+			*p = &v
+		}
+	}
+	o.CNIBinDirs = slices.Clone(o.CNIBinDirs)
+	for i := range o.CNIBinDirs {
+		v, err := absolute(o.CNIBinDirs[i])
+		errs = append(errs, err)
+		o.CNIBinDirs[i] = v
+	}
+	return o, errors.Join(errs...)
+}
+
+// absolute leaves an empty path, which stands for a default.
+func absolute(path string) (string, error) {
+	path = trimScheme(path)
+	if path == "" {
+		return "", nil
+	}
+	return filepath.Abs(path)
 }

@@ -54,6 +54,12 @@ func (v *checker) bad(key, format string, args ...any) {
 	})
 }
 
+// Blame says that a value which is right by itself cannot be used: what it names
+// is missing, say.
+func (c *Config) Blame(key string, err error) error {
+	return &Problem{File: (&checker{c: c}).where(key), Key: key, Reason: err.Error(), cause: err}
+}
+
 // where finds the file of a key, or of the table around it.
 func (v *checker) where(key string) string {
 	for {

@@ -24,6 +24,9 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// MarshalText is the inverse.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.Duration.String()), nil }
+
 // Size is a number of bytes, written as a number or with a unit: "16KiB".
 type Size int64
 
@@ -51,6 +54,17 @@ func (s *Size) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// MarshalText is the inverse, with the largest unit that fits.
+func (s Size) MarshalText() ([]byte, error) {
+	text := strconv.FormatInt(int64(s), 10)
+	for _, u := range units {
+		if n := int64(s); u.factor > 1 && n != 0 && n%u.factor == 0 {
+			text = strconv.FormatInt(n/u.factor, 10) + u.suffix
+		}
+	}
+	return []byte(text), nil
+}
+
 // Unlimited is RLIM_INFINITY.
 const Unlimited = math.MaxUint64
 
@@ -75,6 +89,21 @@ func (r *Rlimit) UnmarshalText(text []byte) error {
 		return fmt.Errorf("%q is no limit such as \"1024:524288\", \"4096\" or \"unlimited\"", text)
 	}
 	return nil
+}
+
+// MarshalText is the inverse.
+func (r Rlimit) MarshalText() ([]byte, error) {
+	if r.Soft == r.Hard {
+		return []byte(limitText(r.Soft)), nil
+	}
+	return []byte(limitText(r.Soft) + ":" + limitText(r.Hard)), nil
+}
+
+func limitText(n uint64) string {
+	if n == Unlimited {
+		return "unlimited"
+	}
+	return strconv.FormatUint(n, 10)
 }
 
 func parseLimit(s string) (uint64, error) {

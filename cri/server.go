@@ -34,9 +34,12 @@ type Options struct {
 	Network      Network
 	Streams      Streams
 	CgroupDriver runtimeapi.CgroupDriver
-	Handlers     []*runtimeapi.RuntimeHandler // the default as ""
+	Handlers     func() []*runtimeapi.RuntimeHandler // the default as ""
 	Features     *runtimeapi.RuntimeFeatures
 	Events       *events.Hub
+	// Configuration says why what the configuration's files say now is not in
+	// effect, or nil.
+	Configuration func() error
 	// Info is what a verbose Status tells beside the conditions, ready for JSON.
 	Info func() map[string]any
 }

@@ -6,6 +6,10 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
+// configurationLoaded is a condition of Berth's own, beside the two that the
+// kubelet looks at.
+const configurationLoaded = "BerthConfigurationLoaded"
+
 // Status. CRI: at least the conditions RuntimeReady and NetworkReady. It takes
 // no lock that an operation may hold: the kubelet calls the node not ready when
 // it fails for 30 s.
@@ -16,11 +20,17 @@ func (s *Server) Status(ctx context.Context, r *runtimeapi.StatusRequest) (*runt
 		network.Reason = "NetworkPluginNotReady"
 		network.Message = "Network plugin returns error: " + err.Error()
 	}
+	configuration := &runtimeapi.RuntimeCondition{Type: configurationLoaded, Status: true}
+	if err := s.Configuration(); err != nil {
+		configuration.Status = false
+		configuration.Reason = "InvalidConfiguration"
+		configuration.Message = "The node runs with the configuration from before: " + err.Error()
+	}
 	reply := &runtimeapi.StatusResponse{
 		Status: &runtimeapi.RuntimeStatus{Conditions: []*runtimeapi.RuntimeCondition{
-			{Type: runtimeapi.RuntimeReady, Status: true}, network,
+			{Type: runtimeapi.RuntimeReady, Status: true}, network, configuration,
 		}},
-		RuntimeHandlers: s.Handlers,
+		RuntimeHandlers: s.Handlers(),
 		Features:        s.Features,
 	}
 	if r.GetVerbose() {

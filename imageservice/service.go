@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -20,27 +21,34 @@ import (
 
 // Options of Open. Only Root is required.
 type Options struct {
-	Root     string // of the node's images, /var/lib/berth
+	Root string // of the node's images, /var/lib/berth
+	Settings
+	ProgressBytes int64 // that count as progress within ProgressTimeout; 0: 64 KiB
+
+	Bin    *trash.Bin   // on the file system of Root; nil: one of its own
+	Logger *slog.Logger // nil: slog.Default()
+}
+
+// Settings are what Prepare can change at any time. A pull keeps those that it
+// began with.
+type Settings struct {
 	HostsDir string // certs.d with hosts.toml files; empty: every registry by its default
 
 	MaxConcurrentLayers int           // of one image; 0: by the number of CPUs
 	ProgressTimeout     time.Duration // a pull that gets nowhere for so long ends; 0: never
-	ProgressBytes       int64         // that count as progress within it; 0: 64 KiB
 
-	Pinned []string   // names or patterns of images that stay
-	Bin    *trash.Bin // on the file system of Root; nil: one of its own
-
-	Logger *slog.Logger // nil: slog.Default()
+	Pinned []string // names or patterns of images that stay
 }
 
 // Service is the images of a node.
 type Service struct {
-	store    *store.Store
-	registry *registry.Client
-	puller   *pull.Puller
-	pins     pins
-	log      *slog.Logger
-	wake     chan struct{} // there may be something to sweep
+	store  *store.Store
+	puller *pull.Puller
+	pins   atomic.Pointer[pins]
+	log    *slog.Logger
+	wake   chan struct{} // there may be something to sweep
+
+	registry atomic.Pointer[client]
 }
 
 // Auth is the AuthConfig of the CRI.
@@ -57,39 +65,69 @@ func Open(o Options) (*Service, error) {
 	if o.Root == "" {
 		return nil, fmt.Errorf("image service: no root directory: %w", errdefs.ErrInvalidArgument)
 	}
-	if o.MaxConcurrentLayers < 0 || o.ProgressTimeout < 0 || o.ProgressBytes < 0 {
+	if o.ProgressBytes < 0 {
 		return nil, fmt.Errorf("image service: a negative limit: %w", errdefs.ErrInvalidArgument)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	pins, err := parsePins(o.Pinned)
-	if err != nil {
-		return nil, err
-	}
 	st, err := store.Open(o.Root, store.Options{Trash: o.Bin, Logger: o.Logger})
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{store: st, pins: pins, log: o.Logger, wake: make(chan struct{}, 1)}
+	s := &Service{store: st, log: o.Logger, wake: make(chan struct{}, 1)}
+	s.puller = pull.New(pull.Options{Store: st, Logger: o.Logger, ProgressBytes: o.ProgressBytes})
+	use, err := s.Prepare(o.Settings)
+	if err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	use()
+	return s, nil
+}
+
+// client is the registries' and what it was made of.
+type client struct {
+	*registry.Client
+	options registry.Options
+}
+
+// Prepare checks other settings. Nothing has changed before use is called, which
+// cannot fail.
+func (s *Service) Prepare(set Settings) (use func(), err error) {
+	if set.MaxConcurrentLayers < 0 || set.ProgressTimeout < 0 {
+		return nil, fmt.Errorf("image service: a negative limit: %w", errdefs.ErrInvalidArgument)
+	}
+	pins, err := parsePins(set.Pinned)
+	if err != nil {
+		return nil, err
+	}
 	// A dead connection must be noticed, and tried anew, before the whole pull
 	// is given up.
 	stall := time.Minute
-	if o.ProgressTimeout > 0 {
-		stall = min(stall, o.ProgressTimeout/4)
+	if set.ProgressTimeout > 0 {
+		stall = min(stall, set.ProgressTimeout/4)
 	}
-	s.registry = registry.New(registry.Options{HostsDir: o.HostsDir, Stall: stall})
-	s.puller = pull.New(pull.Options{
-		Store: st, Registry: s.registry, Logger: o.Logger, MaxConcurrentLayers: o.MaxConcurrentLayers,
-		ProgressTimeout: o.ProgressTimeout, ProgressBytes: o.ProgressBytes,
-	})
-	return s, nil
+	return func() {
+		s.pins.Store(&pins)
+		now, old := registry.Options{HostsDir: set.HostsDir, Stall: stall}, s.registry.Load()
+		c := old
+		if old == nil || old.options != now {
+			c = &client{registry.New(now), now}
+			s.registry.Store(c)
+		}
+		s.puller.Configure(pull.Settings{
+			Registry: c.Client, MaxConcurrentLayers: set.MaxConcurrentLayers, ProgressTimeout: set.ProgressTimeout,
+		})
+		if old != nil && old != c {
+			old.Close() // pulls under way go on, only idle connections end
+		}
+	}, nil
 }
 
 // Close cancels running pulls and waits until they have cleaned up.
 func (s *Service) Close() error {
 	s.puller.Close()
-	s.registry.Close()
+	s.registry.Load().Close()
 	return s.store.Close()
 }
 
@@ -122,7 +160,7 @@ func (s *Service) Lookup(nameOrID string) (*store.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.pins.mark(img), nil
+	return s.pins.Load().mark(img), nil
 }
 
 func (s *Service) lookup(nameOrID string) (*store.Image, error) {
@@ -138,7 +176,7 @@ func (s *Service) lookup(nameOrID string) (*store.Image, error) {
 }
 
 // List returns all images by id. The slice is shared: it is to be read only.
-func (s *Service) List() []*store.Image { return s.pins.markAll(s.store.Images()) }
+func (s *Service) List() []*store.Image { return s.pins.Load().markAll(s.store.Images()) }
 
 // Remove takes an image away with all its names. One that is unknown gives
 // ErrNotFound, a pinned one ErrFailedPrecondition.

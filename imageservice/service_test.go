@@ -254,7 +254,7 @@ func TestPinned(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"A b", "*", "a*b", ""} {
-		if _, err := Open(Options{Root: t.TempDir(), Pinned: []string{bad}}); !errdefs.IsInvalidArgument(err) {
+		if _, err := Open(Options{Root: t.TempDir(), Settings: Settings{Pinned: []string{bad}}}); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}

@@ -64,6 +64,25 @@ func (r *report) threshold(name string, have, want int64, consequence string) {
 	}
 }
 
+// configuration says whether a daemon runs with what its files say.
+func (r *report) configuration(state string) {
+	l, err := readRunning(state)
+	switch {
+	case err != nil: // none runs, or one of an older version
+		return
+	case len(l.Problems) > 0:
+		r.add("configuration", stateNote, strings.Join(l.Problems, "; "), "The files are not valid: the daemon goes on with the configuration from before, and would not start again.")
+	case len(l.Pending) > 0:
+		var keys []string
+		for _, c := range l.Pending {
+			keys = append(keys, c.Key)
+		}
+		r.add("configuration", stateNote, "changed: "+strings.Join(keys, " "), "These take effect when the daemon is restarted. berth config diff shows them.")
+	default:
+		r.add("configuration", stateOK, "in effect", "")
+	}
+}
+
 func (r *report) kernel() {
 	state := stateOK
 	if !r.Kernel.Version.AtLeast(5, 15) {

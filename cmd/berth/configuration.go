@@ -12,11 +12,11 @@ import (
 func configCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
-		Short: "Print the default configuration, check the present one",
+		Short: "Print the default configuration, check the present one, compare it with what runs",
 		Args:  cobra.NoArgs,
 		RunE:  help,
 	}
-	cmd.AddCommand(configDefaultCommand(), configCheckCommand())
+	cmd.AddCommand(configDefaultCommand(), configCheckCommand(), configDiffCommand())
 	return cmd
 }
 

@@ -44,6 +44,7 @@ The exit code is 1 if there is a FAIL.`,
 				return err
 			}
 			r := report{Kernel: probe.Kernel(), Overlay: probe.OverlayAt(cfg.Root)}
+			r.configuration(cfg.State)
 			if r.Root, err = probe.At(cfg.Root); err != nil {
 				return fmt.Errorf("look at the root directory: %w", err)
 			}

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -41,6 +42,11 @@ func (s *settings) register(f *pflag.FlagSet) {
 
 // load reads the configuration with those flags that were given.
 func (s *settings) load(f *pflag.FlagSet) (*config.Config, error) {
+	return config.Load(s.file, s.overrides(f))
+}
+
+// overrides are those flags that were given.
+func (s *settings) overrides(f *pflag.FlagSet) config.Overrides {
 	given := func(name string, value *string) *string {
 		if f.Changed(name) {
 			return value
@@ -60,7 +66,20 @@ func (s *settings) load(f *pflag.FlagSet) (*config.Config, error) {
 	if f.Changed("builtin-network") {
 		o.BuiltinNetwork = &s.builtinNetwork
 	}
-	return config.Load(s.file, o)
+	return o
+}
+
+// source is where a daemon's configuration is read from, again and again.
+func (s *settings) source(f *pflag.FlagSet) (source, error) {
+	o, err := s.overrides(f).Absolute()
+	if err != nil {
+		return source{}, err
+	}
+	src := source{File: s.file, Flags: o}
+	if src.File != "" {
+		src.File, err = filepath.Abs(src.File)
+	}
+	return src, err
 }
 
 func serveCommand() *cobra.Command {
@@ -72,29 +91,45 @@ func serveCommand() *cobra.Command {
 it is ready, and stops on SIGTERM or SIGINT. Containers do not notice: they go
 on, and the next daemon with the same state directory takes them over.
 
+On SIGHUP, and when a file of the configuration changes, it reads them anew: what
+can change while it runs does so for the requests that follow, the rest at the
+next start. "berth config diff" tells which. Files that are not valid change
+nothing.
+
 Flags win over files. Several daemons with different --root, --state and
 --listen run side by side.`,
 		Example: `  berth serve --builtin-network
   berth serve --root /srv/b --state /run/b --listen /run/b/cri.sock`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := s.load(cmd.Flags())
+			from, err := s.source(cmd.Flags())
 			if err != nil {
 				return err
 			}
+			cfg, err := from.load()
+			if err != nil {
+				return err
+			}
+			// From the beginning: unasked for, the signal would end the daemon.
+			hangup := make(chan os.Signal, 1)
+			signal.Notify(hangup, unix.SIGHUP)
 			slog.SetDefault(newLogger(cfg.Log))
 			ctx, stop := signal.NotifyContext(cmd.Context(), unix.SIGTERM, unix.SIGINT)
 			defer stop()
-			return runServe(ctx, cfg)
+			return runServe(ctx, cfg, from, hangup)
 		},
 	}
 	s.register(cmd.Flags())
 	return cmd
 }
 
+// logLevel can change while the daemon runs.
+var logLevel slog.LevelVar
+
 // newLogger writes to standard error, where systemd and a terminal both look.
 func newLogger(l config.Log) *slog.Logger {
-	options := &slog.HandlerOptions{Level: l.SlogLevel()}
+	logLevel.Set(l.SlogLevel())
+	options := &slog.HandlerOptions{Level: &logLevel}
 	if l.Format == "json" {
 		return slog.New(slog.NewJSONHandler(os.Stderr, options))
 	}

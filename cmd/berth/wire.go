@@ -10,14 +10,12 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -32,7 +30,6 @@ import (
 	"github.com/berth-cri/berth/imageservice"
 	"github.com/berth-cri/berth/linux"
 	"github.com/berth-cri/berth/linux/probe"
-	"github.com/berth-cri/berth/runtime/cdi"
 	"github.com/berth-cri/berth/runtime/cgroup"
 	"github.com/berth-cri/berth/runtime/container"
 	"github.com/berth-cri/berth/runtime/monitor"
@@ -46,7 +43,7 @@ import (
 // daemonParts is the daemon put together: the one place that knows who
 // implements what.
 type daemonParts struct {
-	cfg     *config.Config
+	cfg     *config.Config // as it was at the start; loaded has that of now
 	log     *slog.Logger
 	bin     *trash.Bin
 	images  *imageservice.Service
@@ -59,10 +56,12 @@ type daemonParts struct {
 	api     *cri.Server
 	node    *reconcile.Reconciler
 	userns  func() error // why pods can have no user namespaces, or nil
+	host    spec.Host
+	loaded  atomic.Pointer[loaded]
 }
 
 // runServe runs the daemon until ctx ends.
-func runServe(ctx context.Context, cfg *config.Config) error {
+func runServe(ctx context.Context, cfg *config.Config, from source, hangup <-chan os.Signal) error {
 	// The heap is a few MiB, and starting a pod allocates half a MiB of it: at
 	// Go's default a garbage collection would come with every other pod.
 	debug.SetGCPercent(300)
@@ -92,7 +91,7 @@ func runServe(ctx context.Context, cfg *config.Config) error {
 		grpc.MaxRecvMsgSize(int(cfg.GRPC.MaxRecvMessageSize)), grpc.MaxSendMsgSize(int(cfg.GRPC.MaxSendMessageSize)))
 	server := grpc.NewServer(options...)
 
-	d, err := assemble(cfg, log)
+	d, err := assemble(cfg, from, log)
 	if err != nil {
 		return err
 	}
@@ -116,12 +115,14 @@ func runServe(ctx context.Context, cfg *config.Config) error {
 		server.Stop()
 		return err
 	}
+	background, cancel := context.WithCancel(ctx)
+	reloads := d.followFiles(background, hangup)
+	defer reloads.Wait()
+	defer cancel()
 	chain.Open()
 	log.Info("serving", "socket", cfg.Listen)
 	notify(log, daemon.SdNotifyReady)
 
-	background, cancel := context.WithCancel(ctx)
-	defer cancel()
 	go d.bin.Run(background, func(err error) { log.Warn("trash", "error", err) })
 	go d.node.Clean(background, supervisor)
 
@@ -148,19 +149,21 @@ func stop(server *grpc.Server) {
 	server.GracefulStop()
 }
 
-func assemble(cfg *config.Config, log *slog.Logger) (*daemonParts, error) {
+func assemble(cfg *config.Config, from source, log *slog.Logger) (*daemonParts, error) {
 	d := &daemonParts{cfg: cfg, log: log, userns: userNamespaces(cfg.Root)}
 	var err error
+	if d.host, err = spec.DetectHost(); err != nil {
+		return nil, fmt.Errorf("look at the host: %w", err)
+	}
+	set, err := settingsOf(cfg, d.host)
+	if err != nil {
+		return nil, err
+	}
 	if d.bin, err = trash.Open(filepath.Join(cfg.Root, "trash")); err != nil {
 		return nil, err
 	}
 	d.images, err = imageservice.Open(imageservice.Options{
-		Root:                cfg.Root,
-		HostsDir:            cfg.Image.RegistryConfigDir,
-		MaxConcurrentLayers: cfg.Image.MaxConcurrentLayers,
-		ProgressTimeout:     cfg.Image.PullProgressTimeout.Duration,
-		Pinned:              cfg.Image.Pinned,
-		Bin:                 d.bin,
+		Root: cfg.Root, Settings: set.images, Bin: d.bin,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open images: %w", err)
@@ -174,39 +177,22 @@ func assemble(cfg *config.Config, log *slog.Logger) (*daemonParts, error) {
 		return nil, fmt.Errorf("open cgroups: %w", err)
 	}
 	d.network, err = network.New(network.Options{
-		ConfDir:        cfg.CNI.ConfDir,
-		BinDirs:        cfg.CNI.BinDirs,
-		StateDir:       filepath.Join(cfg.Root, "cni"),
-		MaxConfNum:     networks(cfg.CNI),
-		ConfTemplate:   cfg.CNI.ConfTemplate,
-		BuiltinNetwork: cfg.CNI.BuiltinNetwork,
-		BuiltinBridge:  cfg.CNI.BuiltinBridge,
-		BuiltinSubnets: cfg.CNI.BuiltinSubnets,
-		Logger:         log,
+		Settings: set.network, StateDir: filepath.Join(cfg.Root, "cni"), Logger: log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open network: %w", err)
 	}
-	handlers := []string{""}
-	for name := range cfg.Runtimes {
-		handlers = append(handlers, name)
-	}
 	d.pods, err = pod.New(pod.Options{
 		StateDir: filepath.Join(cfg.State, "pods"),
-		Network:  d.network, Cgroups: d.cgroups, Handlers: handlers, Sysctls: sysctls(cfg.Container), UserNamespaces: d.userns, Log: log,
+		Network:  d.network, Cgroups: d.cgroups, Settings: set.pods, UserNamespaces: d.userns, Log: log,
 	})
-	if err != nil {
-		return nil, err
-	}
-	node, err := specNode(cfg.Container)
 	if err != nil {
 		return nil, err
 	}
 	d.all, err = container.New(container.Options{
 		StateDir: filepath.Join(cfg.State, "containers"),
 		Pods:     d.pods, Images: d.images, Rootfs: roots, Cgroups: d.cgroups,
-		Spec: node, CDI: cdi.Open(cfg.Container.CDISpecDirs), KillTimeout: cfg.Container.KillTimeout.Duration, Drain: cfg.Container.ExecDrainTimeout.Duration,
-		SpoolDir: cfg.Root, Log: log,
+		Settings: set.containers, SpoolDir: cfg.Root, Log: log,
 	})
 	if err != nil {
 		return nil, err
@@ -214,6 +200,7 @@ func assemble(cfg *config.Config, log *slog.Logger) (*daemonParts, error) {
 	if d.streams, err = listenStreams(cfg.Streaming, d, log); err != nil {
 		return nil, err
 	}
+	d.loaded.Store(newLoaded(cfg, from))
 	d.api = d.server()
 	d.pods.Changed, d.all.Changed = d.api.PodChanged, d.api.ContainerChanged
 	d.node = &reconcile.Reconciler{Pods: d.pods, Containers: d.all, Images: d.images, Network: d.network, Log: log}
@@ -236,27 +223,6 @@ func listenStreams(c config.Streaming, d *daemonParts, log *slog.Logger) (*strea
 		}
 	}
 	return streaming.Listen(o)
-}
-
-// networks is how many configurations a pod is attached to; the network's own
-// word for all is a negative number.
-func networks(c config.CNI) int {
-	if c.MaxConfNum == 0 {
-		return -1
-	}
-	return c.MaxConfNum
-}
-
-// sysctls are what pods with a network of their own get unless they say otherwise.
-func sysctls(c config.Container) map[string]string {
-	all := map[string]string{}
-	if c.EnableUnprivilegedPorts {
-		all["net.ipv4.ip_unprivileged_port_start"] = "0"
-	}
-	if c.EnableUnprivilegedICMP {
-		all["net.ipv4.ping_group_range"] = "0 2147483647"
-	}
-	return all
 }
 
 // supervise connects to the monitor, or starts one, with everything that it
@@ -311,18 +277,21 @@ func userNamespaces(root string) func() error {
 
 func (d *daemonParts) server() *cri.Server {
 	userns := d.userns() == nil
-	var handlers []*runtimeapi.RuntimeHandler
-	for _, name := range d.pods.Handlers {
-		handlers = append(handlers, &runtimeapi.RuntimeHandler{
-			Name:     name,
-			Features: &runtimeapi.RuntimeHandlerFeatures{RecursiveReadOnlyMounts: true, UserNamespaces: userns},
-		})
+	handlers := func() (all []*runtimeapi.RuntimeHandler) {
+		for _, name := range handlerNames(d.loaded.Load().cfg) {
+			all = append(all, &runtimeapi.RuntimeHandler{
+				Name:     name,
+				Features: &runtimeapi.RuntimeHandlerFeatures{RecursiveReadOnlyMounts: true, UserNamespaces: userns},
+			})
+		}
+		return all
 	}
 	return cri.New(cri.Options{
 		Version: version, Pods: d.pods, Containers: d.all, Images: d.images, Network: d.network, Streams: d.streams,
 		CgroupDriver: runtimeapi.CgroupDriver_CGROUPFS, Handlers: handlers, Events: &d.events,
-		Features: &runtimeapi.RuntimeFeatures{SupplementalGroupsPolicy: true, UserNamespacesHostNetwork: userns, MountOptions: true},
-		Info:     func() map[string]any { return map[string]any{"config": d.cfg} },
+		Features:      &runtimeapi.RuntimeFeatures{SupplementalGroupsPolicy: true, UserNamespacesHostNetwork: userns, MountOptions: true},
+		Configuration: func() error { return d.loaded.Load().problem() },
+		Info:          func() map[string]any { return map[string]any{"config": d.loaded.Load()} },
 	})
 }
 
@@ -384,23 +353,4 @@ func notify(log *slog.Logger, state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
 		log.Warn("tell systemd", "error", err)
 	}
-}
-
-// specNode is what all containers of the node share.
-func specNode(c config.Container) (spec.Node, error) {
-	host, err := spec.DetectHost()
-	if err != nil {
-		return spec.Node{}, fmt.Errorf("look at the host: %w", err)
-	}
-	node := spec.Node{Host: host}
-	for name, limit := range c.Rlimits {
-		node.Rlimits = append(node.Rlimits, specs.POSIXRlimit{Type: "RLIMIT_" + strings.ToUpper(name), Soft: limit.Soft, Hard: limit.Hard})
-	}
-	slices.SortFunc(node.Rlimits, func(a, b specs.POSIXRlimit) int { return strings.Compare(a.Type, b.Type) })
-	if c.SeccompProfile != "" {
-		if node.SeccompDefault, err = os.ReadFile(c.SeccompProfile); err != nil {
-			return spec.Node{}, fmt.Errorf("container.seccomp_profile: %w", err)
-		}
-	}
-	return node, nil
 }

@@ -11,7 +11,7 @@ import (
 
 // builtinNetwork is the network that needs no file: a bridge with a subnet of
 // each family, masqueraded, with host ports and limits of bandwidth.
-func builtinNetwork(o Options) (*libcni.NetworkConfigList, error) {
+func builtinNetwork(o Settings, leases string) (*libcni.NetworkConfigList, error) {
 	type object = map[string]any
 	var ranges [][]object
 	seen := map[bool]bool{}
@@ -32,7 +32,7 @@ func builtinNetwork(o Options) (*libcni.NetworkConfigList, error) {
 			"isDefaultGateway": true,
 			"ipMasq":           true,
 			"hairpinMode":      true,
-			"ipam":             object{"type": "host-local", "ranges": ranges, "dataDir": o.BuiltinLeaseDir},
+			"ipam":             object{"type": "host-local", "ranges": ranges, "dataDir": leases},
 		}, {
 			"type":         "portmap",
 			"capabilities": object{"portMappings": true},

@@ -189,7 +189,7 @@ func TestBuiltinSubnets(t *testing.T) {
 		"nonsense":          {[]string{"x"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m, err := New(Options{StateDir: t.TempDir(), BuiltinNetwork: true, BuiltinSubnets: tt.subnets})
+			m, err := New(Options{StateDir: t.TempDir(), Settings: Settings{BuiltinNetwork: true, BuiltinSubnets: tt.subnets}})
 			if (err == nil) != tt.ok {
 				t.Errorf("%v", err)
 			}

@@ -75,7 +75,7 @@ func TestConfigurationComesAndGoes(t *testing.T) {
 		}
 		return ""
 	}
-	want := "cni plugin not initialized: no network config found in " + m.opts.ConfDir
+	want := "cni plugin not initialized: no network config found in " + m.using.Load().ConfDir
 	if got := status(); !strings.HasPrefix(got, want) || !errdefs.IsUnavailable(m.Status(context.Background())) {
 		t.Errorf("status %q", got)
 	}
@@ -91,12 +91,12 @@ func TestConfigurationComesAndGoes(t *testing.T) {
 	if got := status(); got != "" {
 		t.Errorf("a bad file beside a good one: %s", got)
 	}
-	for _, dir := range []string{m.opts.ConfDir, filepath.Dir(m.opts.ConfDir)} {
+	for _, dir := range []string{m.using.Load().ConfDir, filepath.Dir(m.using.Load().ConfDir)} {
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}
 		soon(t, "the directory goes", func() bool { return strings.HasPrefix(status(), want) })
-		if err := os.MkdirAll(m.opts.ConfDir, 0o755); err != nil {
+		if err := os.MkdirAll(m.using.Load().ConfDir, 0o755); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -123,7 +123,7 @@ func TestStatusVerb(t *testing.T) {
 	// Until the gate is there STATUS hangs, then it answers what is in the gate.
 	m.script(t, "dummy", `test $CNI_COMMAND != STATUS || { while ! test -e `+gate+`; do sleep 0.05; done; cat `+gate+`; test -s `+gate+` && exit 1; }; exit 0`)
 	m.writeConf(t, "10.conflist", conflist("1.1.0", "test", "dummy"))
-	m.reload()
+	m.reload(m.using.Load())
 	for range 20 {
 		start := time.Now()
 		if err := m.Status(t.Context()); err == nil {

@@ -21,8 +21,7 @@ func open(t testing.TB, change func(*Options)) *Manager {
 	t.Helper()
 	dir := t.TempDir()
 	o := Options{
-		ConfDir:  filepath.Join(dir, "etc", "net.d"),
-		BinDirs:  []string{filepath.Join(dir, "bin")},
+		Settings: Settings{ConfDir: filepath.Join(dir, "etc", "net.d"), BinDirs: []string{filepath.Join(dir, "bin")}},
 		StateDir: filepath.Join(dir, "state"),
 		Logger:   slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
@@ -57,7 +56,7 @@ func write(t testing.TB, path, text string) {
 
 func (m *Manager) writeConf(t testing.TB, name, text string) {
 	t.Helper()
-	write(t, filepath.Join(m.opts.ConfDir, name), text)
+	write(t, filepath.Join(m.using.Load().ConfDir, name), text)
 }
 
 // script installs a plugin: a shell program that notes each call in the returned
@@ -65,10 +64,10 @@ func (m *Manager) writeConf(t testing.TB, name, text string) {
 func (m *Manager) script(t testing.TB, name, body string) (notes string) {
 	t.Helper()
 	notes = t.TempDir()
-	write(t, filepath.Join(m.opts.BinDirs[0], name), "#!/bin/sh\n"+
+	write(t, filepath.Join(m.using.Load().BinDirs[0], name), "#!/bin/sh\n"+
 		"env > "+notes+"/$CNI_COMMAND.env\ncat > "+notes+"/$CNI_COMMAND.in\n"+
 		"echo $CNI_COMMAND $CNI_IFNAME >> "+notes+"/calls\n"+body+"\n")
-	if err := os.Chmod(filepath.Join(m.opts.BinDirs[0], name), 0o755); err != nil {
+	if err := os.Chmod(filepath.Join(m.using.Load().BinDirs[0], name), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return notes

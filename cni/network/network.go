@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/containerd/errdefs"
 	"github.com/containernetworking/cni/libcni"
@@ -13,19 +14,30 @@ import (
 
 // Manager attaches pods to the configured networks.
 type Manager struct {
-	opts Options
-	exec *dispatcher
-	cni  *libcni.CNIConfig
+	opts Options // without its Settings: those are in using
 
 	life context.Context // ends with Close: plugins that are asked for STATUS
 	stop context.CancelFunc
 	done sync.WaitGroup
+
+	using atomic.Pointer[wiring] // stored with mu held
 
 	mu    sync.RWMutex
 	conf  loaded // guarded by mu
 	check health // guarded by mu
 
 	cidrs sync.Mutex // held while the template is rendered
+	given []string   // guarded by cidrs
+}
+
+// wiring is what follows from Settings. It never changes: an operation takes it
+// once.
+type wiring struct {
+	Settings
+	exec *dispatcher
+	cni  *libcni.CNIConfig
+	life context.Context // of the watch on ConfDir
+	stop context.CancelFunc
 }
 
 // New loads the configuration and starts to watch it. The caller closes the Manager.
@@ -39,21 +51,53 @@ func New(o Options) (*Manager, error) {
 			return nil, fmt.Errorf("network: %w", err)
 		}
 	}
-	d := &dispatcher{binDirs: o.BinDirs, log: o.Logger}
-	m := &Manager{opts: o, exec: d, cni: libcni.NewCNIConfigWithCacheDir(o.BinDirs, o.CacheDir, d)}
+	m := &Manager{opts: o}
+	m.opts.Settings = Settings{}
 	m.life, m.stop = context.WithCancel(context.Background())
-	if o.BuiltinNetwork {
-		list, err := builtinNetwork(o)
+	use, err := m.Prepare(o.Settings)
+	if err != nil {
+		m.stop()
+		return nil, err
+	}
+	use()
+	return m, nil
+}
+
+// Prepare checks other settings and reads what they name. Nothing has changed
+// before use is called, which cannot fail.
+func (m *Manager) Prepare(s Settings) (use func(), err error) {
+	s.setDefaults()
+	d := &dispatcher{binDirs: s.BinDirs, log: m.opts.Logger}
+	w := &wiring{Settings: s, exec: d, cni: libcni.NewCNIConfigWithCacheDir(s.BinDirs, m.opts.CacheDir, d)}
+	var found loaded
+	if s.BuiltinNetwork {
+		list, err := builtinNetwork(s, m.opts.BuiltinLeaseDir)
 		if err != nil {
-			m.stop()
 			return nil, fmt.Errorf("network: %w", err)
 		}
-		m.publish(loaded{networks: []*libcni.NetworkConfigList{list}})
-		return m, nil
+		found.networks = []*libcni.NetworkConfigList{list}
+	} else {
+		found = load(s.ConfDir, s.MaxConfNum)
 	}
-	m.reload()
-	m.done.Go(func() { m.watch(m.life) })
-	return m, nil
+	return func() { m.use(w, found) }, nil
+}
+
+// use replaces the settings and what was found by them.
+func (m *Manager) use(w *wiring, found loaded) {
+	w.life, w.stop = context.WithCancel(m.life)
+	m.mu.Lock()
+	old := m.using.Swap(w)
+	m.mu.Unlock()
+	m.take(w, found)
+	if old != nil {
+		old.stop()
+		if old.ConfTemplate != w.ConfTemplate {
+			m.done.Go(m.renderAgain)
+		}
+	}
+	if !w.BuiltinNetwork {
+		m.done.Go(func() { m.watch(w) })
+	}
 }
 
 // Close stops watching. Pods stay attached.

@@ -29,7 +29,7 @@ func replaceOnce(t testing.TB, text, old, new string) string {
 func withNetwork(t testing.TB, m *Manager, name, text string) {
 	t.Helper()
 	m.writeConf(t, name, text)
-	m.reload()
+	m.reload(m.using.Load())
 	soon(t, "the network is ready", func() bool { return m.Status(context.Background()) == nil })
 }
 
@@ -51,7 +51,7 @@ func TestPluginIsToldAboutThePod(t *testing.T) {
 	}
 	env := read(t, notes+"/ADD.env")
 	for _, want := range []string{
-		"CNI_CONTAINERID=x\n", "CNI_IFNAME=eth0\n", "CNI_NETNS=" + p.Netns + "\n", "CNI_PATH=" + m.opts.BinDirs[0] + "\n",
+		"CNI_CONTAINERID=x\n", "CNI_IFNAME=eth0\n", "CNI_NETNS=" + p.Netns + "\n", "CNI_PATH=" + m.using.Load().BinDirs[0] + "\n",
 		"CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME=name-x;K8S_POD_INFRA_CONTAINER_ID=x;K8S_POD_UID=uid-x\n",
 	} {
 		if !strings.Contains(env, want) {
@@ -104,7 +104,7 @@ func TestFailingPlugin(t *testing.T) {
 	const failing = `test $CNI_COMMAND = $(cat "$0".fail 2>/dev/null || echo none) && { echo '{"code": 11, "msg": "no daemon", "details": "d"}'; exit 1; }`
 	m := open(t, nil)
 	notes := m.script(t, "dummy", failing+"\n"+addResult)
-	fail := filepath.Join(m.opts.BinDirs[0], "dummy.fail")
+	fail := filepath.Join(m.using.Load().BinDirs[0], "dummy.fail")
 	withNetwork(t, m, "10.conflist", conflist("1.0.0", "test", "dummy"))
 	calls := func() string {
 		defer os.Remove(notes + "/calls")
@@ -232,7 +232,7 @@ func TestProgramThatIsBeingWritten(t *testing.T) {
 	m := open(t, nil)
 	m.script(t, "dummy", addResult)
 	// A script is never "busy"; a copy of a binary is.
-	program := filepath.Join(m.opts.BinDirs[0], "binary")
+	program := filepath.Join(m.using.Load().BinDirs[0], "binary")
 	b, err := os.ReadFile("/bin/true")
 	if err != nil {
 		t.Skip(err)
@@ -245,7 +245,7 @@ func TestProgramThatIsBeingWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	time.AfterFunc(300*time.Millisecond, func() { f.Close() })
-	if _, err := m.exec.run(t.Context(), program, nil, nil); err != nil {
+	if _, err := m.using.Load().exec.run(t.Context(), program, nil, nil); err != nil {
 		t.Errorf("%v (busy %t)", err, errors.Is(err, unix.ETXTBSY))
 	}
 }
@@ -273,7 +273,7 @@ func TestWhatTheBuiltinCannotDoIsLeftToTheProgram(t *testing.T) {
 	m := open(t, nil)
 	conf := replaceOnce(t, conflist("1.0.0", "test", "portmap"), `"type": "portmap"`, `"type": "portmap", "conditionsV4": ["-d", "1.2.3.4"]`)
 	m.writeConf(t, "10.conflist", conf)
-	m.reload()
+	m.reload(m.using.Load())
 	if _, err := m.Setup(t.Context(), pod(t, "x")); !errdefs.IsNotImplemented(err) || !strings.Contains(err.Error(), "conditionsV4") {
 		t.Errorf("without the program: %v", err)
 	}

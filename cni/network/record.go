@@ -85,7 +85,7 @@ func (m *Manager) recorded(p Pod) (*Record, error) {
 	if _, asideErr := os.Stat(path + aside); isNotExist(err) && isNotExist(asideErr) {
 		return nil, nil
 	}
-	cached, cacheErr := m.cni.GetCachedAttachments(p.ID)
+	cached, cacheErr := m.using.Load().cni.GetCachedAttachments(p.ID)
 	if cacheErr != nil {
 		return nil, errors.Join(err, cacheErr)
 	}

@@ -85,7 +85,7 @@ func (m *Manager) free(id string) error {
 func (m *Manager) add(ctx context.Context, n *libcni.NetworkConfigList, rt *libcni.RuntimeConf) (types.Result, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, m.opts.Timeout, fmt.Errorf("CNI plugins took more than %s: %w", m.opts.Timeout, context.DeadlineExceeded))
 	defer cancel()
-	res, err := m.cni.AddNetworkList(ctx, n, rt)
+	res, err := m.using.Load().cni.AddNetworkList(ctx, n, rt)
 	return res, kind(err)
 }
 

@@ -60,14 +60,17 @@ func (m *Manager) Describe() Description {
 // notInitialized is called with mu held. The start of the text is what the
 // kubelet's users look for.
 func (m *Manager) notInitialized() error {
-	err := fmt.Errorf("cni plugin not initialized: no network config found in %s: %w", m.opts.ConfDir, errdefs.ErrUnavailable)
+	err := fmt.Errorf("cni plugin not initialized: no network config found in %s: %w", m.using.Load().ConfDir, errdefs.ErrUnavailable)
 	return errors.Join(append([]error{err}, m.conf.problems...)...)
 }
 
-// publish makes a configuration the one in use.
-func (m *Manager) publish(l loaded) {
+// publish makes a configuration the one in use, if what it was read by still is.
+func (m *Manager) publish(w *wiring, l loaded) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.using.Load() != w {
+		return
+	}
 	m.conf = l
 	m.check = health{err: errNotAsked}
 	if len(l.networks) > 0 {
@@ -98,7 +101,7 @@ func (m *Manager) askNetworks(nets []*libcni.NetworkConfigList) error {
 	ctx, cancel := context.WithTimeout(m.life, statusTimeout)
 	defer cancel()
 	for _, n := range nets {
-		if err := m.cni.GetStatusNetworkList(ctx, n); err != nil {
+		if err := m.using.Load().cni.GetStatusNetworkList(ctx, n); err != nil {
 			return fmt.Errorf("cni plugin of network %q is not ready: %w: %w", n.Name, err, errdefs.ErrUnavailable)
 		}
 	}

@@ -86,7 +86,7 @@ func (m *Manager) del(ctx context.Context, rec *Record, a Attachment, path strin
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, m.opts.Timeout, fmt.Errorf("CNI plugins took more than %s: %w", m.opts.Timeout, context.DeadlineExceeded))
 	defer cancel()
-	if err := m.cni.DelNetworkList(ctx, list, rt); err != nil {
+	if err := m.using.Load().cni.DelNetworkList(ctx, list, rt); err != nil {
 		return fmt.Errorf("network %q: %w", list.Name, kind(err))
 	}
 	return nil
@@ -109,7 +109,7 @@ func (m *Manager) Check(ctx context.Context, p Pod) error {
 		if err != nil {
 			return err
 		}
-		err = m.cni.CheckNetworkList(ctx, list, rt)
+		err = m.using.Load().cni.CheckNetworkList(ctx, list, rt)
 		if err != nil && !errors.Is(err, libcni.ErrorCheckNotSupp) {
 			return fmt.Errorf("check network %q of pod %s: %w", list.Name, p.ID, kind(err))
 		}
@@ -142,7 +142,7 @@ func (m *Manager) GC(ctx context.Context) error {
 	defer cancel()
 	var errs []error
 	for _, n := range nets {
-		if err := m.cni.GCNetworkList(ctx, n, args); err != nil {
+		if err := m.using.Load().cni.GCNetworkList(ctx, n, args); err != nil {
 			errs = append(errs, fmt.Errorf("gc of network %q: %w", n.Name, kind(err)))
 		}
 	}

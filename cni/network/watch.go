@@ -18,22 +18,23 @@ const rescanEvery = 2 * time.Second
 // settleTime waits for the rest of a burst of changes.
 const settleTime = 20 * time.Millisecond
 
-func (m *Manager) watch(ctx context.Context) {
+func (m *Manager) watch(c *wiring) {
+	ctx := c.life
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
 		m.opts.Logger.Warn("cannot watch the CNI configuration; reading it every few seconds", "err", err)
-		m.poll(ctx)
+		m.poll(c)
 		return
 	}
 	defer w.Close()
-	dir := filepath.Clean(m.opts.ConfDir)
+	dir := filepath.Clean(c.ConfDir)
 	follow := func() bool {
 		// Adding what is watched already does nothing.
 		parent := w.Add(filepath.Dir(dir))
 		return w.Add(dir) == nil && parent == nil
 	}
 	follow()
-	m.reload() // what changed before the watch began
+	m.reload(c) // what changed before the watch began
 	tick := time.NewTicker(rescanEvery)
 	defer tick.Stop()
 	watched := true
@@ -57,7 +58,7 @@ func (m *Manager) watch(ctx context.Context) {
 			}
 		}
 		watched = follow()
-		m.reload()
+		m.reload(c)
 	}
 }
 
@@ -74,13 +75,13 @@ func drain(ctx context.Context, w *fsnotify.Watcher) {
 	}
 }
 
-func (m *Manager) poll(ctx context.Context) {
+func (m *Manager) poll(c *wiring) {
 	for {
 		select {
-		case <-ctx.Done():
+		case <-c.life.Done():
 			return
 		case <-time.After(rescanEvery):
-			m.reload()
+			m.reload(c)
 		}
 	}
 }
@@ -92,8 +93,10 @@ func (m *Manager) ready() bool {
 }
 
 // reload reads the directory and publishes what changed.
-func (m *Manager) reload() {
-	l := load(m.opts.ConfDir, m.opts.MaxConfNum)
+func (m *Manager) reload(w *wiring) { m.take(w, load(w.ConfDir, w.MaxConfNum)) }
+
+// take publishes what is new in what was found.
+func (m *Manager) take(w *wiring, l loaded) {
 	m.mu.RLock()
 	old := m.conf
 	m.mu.RUnlock()
@@ -108,11 +111,15 @@ func (m *Manager) reload() {
 	}
 	switch {
 	case !same:
-		m.opts.Logger.Info("CNI configuration", "dir", m.opts.ConfDir, "networks", l.names)
-		m.publish(l)
+		if !w.BuiltinNetwork {
+			m.opts.Logger.Info("CNI configuration", "dir", w.ConfDir, "networks", l.names)
+		}
+		m.publish(w, l)
 	case !sameProblems:
 		m.mu.Lock()
-		m.conf.problems = l.problems
-		m.mu.Unlock()
+		defer m.mu.Unlock()
+		if m.using.Load() == w {
+			m.conf.problems = l.problems
+		}
 	}
 }

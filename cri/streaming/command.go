@@ -44,7 +44,7 @@ func (s *Server) exec(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	remotecommand.ServeExec(w, req, c, "", "", r.ContainerId, r.Cmd, &c.streams,
-		s.IdleTimeout, s.CreationTimeout, remotecommand.SupportedStreamingProtocols)
+		s.idleTimeout(), s.CreationTimeout, remotecommand.SupportedStreamingProtocols)
 }
 
 func (s *Server) attach(w http.ResponseWriter, req *http.Request) {
@@ -66,7 +66,7 @@ func (s *Server) attach(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	remotecommand.ServeAttach(w, req, c, "", "", r.ContainerId, &c.streams,
-		s.IdleTimeout, s.CreationTimeout, remotecommand.SupportedStreamingProtocols)
+		s.idleTimeout(), s.CreationTimeout, remotecommand.SupportedStreamingProtocols)
 }
 
 // finish closes a connection that was upgraded. The library leaves one open when

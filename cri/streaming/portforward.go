@@ -22,7 +22,7 @@ func (s *Server) portForward(w http.ResponseWriter, req *http.Request) {
 	defer finish(req)
 	serve := func(w http.ResponseWriter, req *http.Request) {
 		portforward.ServePortForward(w, req, &forwarder{s, req.Context()}, r.PodSandboxId, "",
-			&portforward.V4Options{Ports: r.Port}, s.IdleTimeout, s.CreationTimeout, portforward.SupportedProtocols)
+			&portforward.V4Options{Ports: r.Port}, s.idleTimeout(), s.CreationTimeout, portforward.SupportedProtocols)
 	}
 	if wsstream.IsWebSocketRequestWithTunnelingProtocol(req) {
 		tunnel(w, req, serve)

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/berth-cri/berth/runtime/container"
@@ -35,7 +36,7 @@ type Pods interface {
 type Options struct {
 	Address         netip.AddrPort // port 0: any
 	TLS             *tls.Config    // nil: none
-	IdleTimeout     time.Duration  // 0: none
+	IdleTimeout     time.Duration  // 0: none; of the beginning
 	CreationTimeout time.Duration
 	Containers      Containers
 	Pods            Pods
@@ -45,6 +46,7 @@ type Options struct {
 // Server streams.
 type Server struct {
 	Options
+	idle     atomic.Int64    // SetIdleTimeout
 	ctx      context.Context // of everything that is streamed
 	cancel   context.CancelCauseFunc
 	listener net.Listener
@@ -64,6 +66,7 @@ func Listen(o Options) (*Server, error) {
 	}
 	redirectLog(o.Log)
 	s := &Server{Options: o, listener: l, tokens: tokens{granted: map[string]grant{}}, conns: map[*conn]struct{}{}}
+	s.SetIdleTimeout(o.IdleTimeout)
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	s.base = url.URL{Scheme: "http", Host: reachable(l.Addr().(*net.TCPAddr)).String()}
 	if o.TLS != nil {
@@ -89,6 +92,11 @@ func Listen(o Options) (*Server, error) {
 	s.http.Protocols.SetHTTP1(true)
 	return s, nil
 }
+
+// SetIdleTimeout changes it for streams that begin from now on.
+func (s *Server) SetIdleTimeout(d time.Duration) { s.idle.Store(int64(d)) }
+
+func (s *Server) idleTimeout() time.Duration { return time.Duration(s.idle.Load()) }
 
 // reachable is an address for clients on this machine.
 func reachable(a *net.TCPAddr) netip.AddrPort {

@@ -34,7 +34,7 @@ func (s *Server) serveV5(w http.ResponseWriter, req *http.Request, c *command) {
 	ws := wsstream.NewConn(map[string]wsstream.ChannelProtocolConfig{
 		remotecommand.StreamProtocolV5Name: {Binary: true, Channels: kinds},
 	})
-	ws.SetIdleTimeout(s.IdleTimeout)
+	ws.SetIdleTimeout(s.idleTimeout())
 	_, streams, err := ws.Open(w, req)
 	if err != nil {
 		s.Log.Debug("upgrade to WebSocket", "error", err)

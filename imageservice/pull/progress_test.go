@@ -107,7 +107,7 @@ func TestWaitingForAnotherPullIsNotStandingStill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	short := New(Options{Store: r.store, Registry: r.opts.Registry, Logger: r.opts.Logger, ProgressTimeout: 30 * time.Millisecond})
+	short := New(Options{Store: r.store, Logger: r.opts.Logger, Settings: Settings{Registry: r.opts.Registry, ProgressTimeout: 30 * time.Millisecond}})
 	defer short.Close()
 	ref, _ := reference.Parse(r.srv.Host + "/a/b:1")
 	done := make(chan error)

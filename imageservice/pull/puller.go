@@ -20,28 +20,32 @@ import (
 	crierrors "k8s.io/cri-api/pkg/errors"
 )
 
-// Options of New; Store and Registry are required.
+// Options of New; Store is required, and Registry before the first pull.
 type Options struct {
-	Store    *store.Store
+	Store  *store.Store
+	Logger *slog.Logger // nil: slog.Default()
+	Settings
+	ProgressBytes int64 // 0: 64 KiB
+
+	// Platform chooses from an index; nil: what this machine runs best.
+	Platform platforms.MatchComparer
+}
+
+// Settings are what Configure can change. A pull keeps those that it began with.
+type Settings struct {
 	Registry *registry.Client
-	Logger   *slog.Logger // nil: slog.Default()
 
 	// MaxConcurrentLayers is how many layers of one image are unpacked side by
 	// side. 0: the number of CPUs, but at least 3 and at most 8.
 	MaxConcurrentLayers int
 
 	ProgressTimeout time.Duration // 0: never
-	ProgressBytes   int64         // 0: 64 KiB
-
-	// Platform chooses from an index; nil: what this machine runs best.
-	Platform platforms.MatchComparer
 }
 
 // Puller runs pulls.
 type Puller struct {
-	opts Options
-
 	mu      sync.Mutex
+	opts    Options         // guarded by mu
 	flights map[key]*flight // guarded by mu; those that can be joined
 	running sync.WaitGroup
 	closed  bool   // guarded by mu
@@ -71,9 +75,18 @@ func New(opts Options) *Puller {
 	if opts.Platform == nil {
 		opts.Platform = platforms.Default()
 	}
-	opts.MaxConcurrentLayers = cmp.Or(opts.MaxConcurrentLayers, max(3, min(8, runtime.NumCPU())))
 	opts.ProgressBytes = cmp.Or(opts.ProgressBytes, 64<<10)
-	return &Puller{opts: opts, flights: map[key]*flight{}}
+	p := &Puller{opts: opts, flights: map[key]*flight{}}
+	p.Configure(opts.Settings)
+	return p
+}
+
+// Configure makes the settings those of every pull that begins from now on.
+func (p *Puller) Configure(s Settings) {
+	s.MaxConcurrentLayers = cmp.Or(s.MaxConcurrentLayers, max(3, min(8, runtime.NumCPU())))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.opts.Settings = s
 }
 
 // Close cancels what runs and waits for it.

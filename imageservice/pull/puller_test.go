@@ -59,7 +59,7 @@ func newRigWith(t *testing.T, ro registry.Options, change func(*Options)) *rig {
 	}
 	ro.Pause = time.Millisecond
 	client := registry.New(ro)
-	o := Options{Store: r.store, Registry: client, Logger: quiet}
+	o := Options{Store: r.store, Logger: quiet, Settings: Settings{Registry: client}}
 	if change != nil {
 		change(&o)
 	}

@@ -146,7 +146,8 @@ func (s *Service) describe(p *pod.Pod, r *Record, img *store.Image) (spec.Input,
 	if err != nil {
 		return none, rootfs.Overlay{}, err
 	}
-	resolved, err := spec.Resolve(r.Config, s.Spec.Host)
+	set := s.settings.Load()
+	resolved, err := spec.Resolve(r.Config, set.Spec.Host)
 	if err != nil {
 		return none, rootfs.Overlay{}, err
 	}
@@ -154,7 +155,7 @@ func (s *Service) describe(p *pod.Pod, r *Record, img *store.Image) (spec.Input,
 	if err != nil {
 		return none, rootfs.Overlay{}, err
 	}
-	if resolved.CDI, err = s.CDI.Find(devices); err != nil {
+	if resolved.CDI, err = set.CDI.Find(devices); err != nil {
 		return none, rootfs.Overlay{}, err
 	}
 	if err := s.imageVolumes(r, resolved.Mounts); err != nil {
@@ -179,7 +180,7 @@ func (s *Service) describe(p *pod.Pod, r *Record, img *store.Image) (spec.Input,
 		Config: r.Config, Image: img.Config.Config, ImageName: r.Config.GetImage().GetImage(),
 		User:        spec.User(user),
 		CgroupsPath: r.Cgroup,
-		Node:        s.Spec,
+		Node:        set.Spec,
 		Resolved:    resolved,
 	}, overlay, nil
 }

@@ -47,6 +47,6 @@ func (s *Service) ExecSync(ctx context.Context, id string, args []string, timeou
 	if exit.TimedOut {
 		return nil, fmt.Errorf("command timed out after %s: %w", timeout, context.DeadlineExceeded)
 	}
-	printed := out.drain(s.Drain)
+	printed := out.drain(s.settings.Load().Drain)
 	return &Output{Stdout: printed[0], Stderr: printed[1], Code: int32(exit.Code)}, nil
 }

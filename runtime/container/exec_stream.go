@@ -53,7 +53,7 @@ func (s *Service) execPipes(ctx context.Context, c *Container, args []string, cl
 	if exit, err = x.wait(ctx); err != nil {
 		return exit, err
 	}
-	p.drain(s.Drain)
+	p.drain(s.settings.Load().Drain)
 	outputs.Wait()
 	return exit, nil
 }
@@ -147,7 +147,7 @@ func (s *Service) execTerminal(ctx context.Context, c *Container, args []string,
 	if exit, err = x.wait(ctx); err != nil {
 		return exit, err
 	}
-	x.Console.SetReadDeadline(time.Now().Add(s.Drain))
+	x.Console.SetReadDeadline(time.Now().Add(s.settings.Load().Drain))
 	out.Wait()
 	return exit, nil
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/berth-cri/berth/imageservice/store"
@@ -61,15 +62,7 @@ type Options struct {
 	Images   Images
 	Rootfs   Rootfs
 	Cgroups  *cgroup.Manager
-	// Spec is what every container's spec is built from besides its own
-	// configuration: host facts and the node's defaults.
-	Spec spec.Node
-	CDI  *cdi.Directories
-	// KillTimeout bounds how long a stop waits after SIGKILL: a process in an
-	// uninterruptible call outlives it.
-	KillTimeout time.Duration
-	// Drain bounds how long an exec reads on after its command has ended.
-	Drain time.Duration
+	Settings Settings // of the beginning
 	// SpoolDir is on a disk: what attached clients have not read yet waits
 	// there, in files without a name.
 	SpoolDir string
@@ -80,11 +73,26 @@ type Options struct {
 	Log     *slog.Logger
 }
 
+// Settings are what Configure can change at any time. An operation takes them
+// once.
+type Settings struct {
+	// Spec is what every container's spec is built from besides its own
+	// configuration: host facts and the node's defaults.
+	Spec spec.Node
+	CDI  *cdi.Directories
+	// KillTimeout bounds how long a stop waits after SIGKILL: a process in an
+	// uninterruptible call outlives it.
+	KillTimeout time.Duration
+	// Drain bounds how long an exec reads on after its command has ended.
+	Drain time.Duration
+}
+
 // Service is all containers of the node.
 type Service struct {
 	Options
-	monitor Monitor
-	index   *index.Index[*Container]
+	settings atomic.Pointer[Settings]
+	monitor  Monitor
+	index    *index.Index[*Container]
 	// flights joins requests for the same thing: "create NAME", "remove ID".
 	flights singleflight.Group
 }
@@ -94,8 +102,13 @@ func New(o Options) (*Service, error) {
 	if err := os.MkdirAll(o.StateDir, 0o711); err != nil { // 0711: processes of other users re-open their FIFOs
 		return nil, fmt.Errorf("containers: %w", err)
 	}
-	return &Service{Options: o, index: index.New[*Container]("container")}, nil
+	s := &Service{Options: o, index: index.New[*Container]("container")}
+	s.Configure(o.Settings)
+	return s, nil
 }
+
+// Configure makes the settings those of every request that begins from now on.
+func (s *Service) Configure(set Settings) { s.settings.Store(&set) }
 
 // Attach hands over the monitor, once, before any other call but Restore. It
 // comes last because it asks at once what it must adopt.

@@ -62,7 +62,7 @@ func (s *Service) stop(ctx context.Context, c *Container, grace time.Duration) e
 			s.lost(c)
 			return nil
 		}
-		if over := time.Since(began) - grace; over > s.KillTimeout {
+		if over := time.Since(began) - grace; over > s.settings.Load().KillTimeout {
 			return fmt.Errorf("container %s still runs %s after SIGKILL: %w", c.rec.ID, over.Round(time.Millisecond), context.DeadlineExceeded)
 		}
 		// A monitor that died forgot when to send SIGKILL.

@@ -64,12 +64,13 @@ func (s *Service) changed(c *Container, old *Limits, change *runtimeapi.LinuxCon
 	if err := spec.ValidateResources("linux", cfg); err != nil {
 		return nil, err
 	}
-	translated, err := spec.Resources(cfg, s.Spec.Host)
+	host := s.settings.Load().Spec.Host
+	translated, err := spec.Resources(cfg, host)
 	if err != nil {
 		return nil, fmt.Errorf("linux.%w", err)
 	}
 	translated.Devices = old.Resources.Devices
-	adj := spec.OOMScoreAdj(cfg, s.Spec.Host)
+	adj := spec.OOMScoreAdj(cfg, host)
 	return &Limits{Version: recordVersion, Config: cfg, Resources: translated, OOMScoreAdj: &adj}, nil
 }
 

@@ -23,8 +23,9 @@ import (
 // finished one: an error would make the kubelet raise the attempt and throw
 // the work away (containerd#4604, cri-o#9097).
 func (s *Service) Run(ctx context.Context, cfg *runtimeapi.PodSandboxConfig, handler string) (string, error) {
-	if !slices.Contains(s.Handlers, handler) {
-		return "", fmt.Errorf("runtime_handler %q is not configured (have %q): %w", handler, s.Handlers, errdefs.ErrInvalidArgument)
+	set := s.settings.Load()
+	if !slices.Contains(set.Handlers, handler) {
+		return "", fmt.Errorf("runtime_handler %q is not configured (have %q): %w", handler, set.Handlers, errdefs.ErrInvalidArgument)
 	}
 	if o := cfg.GetLinux().GetSecurityContext().GetNamespaceOptions(); spec.UserMapping(o) != nil {
 		if err := s.UserNamespaces(); err != nil {
@@ -161,7 +162,7 @@ func (s *Service) makeNamespaces(_ context.Context, p *Pod) error {
 func (s *Service) sysctls(p *Pod, kinds []namespace.Kind) map[string]string {
 	all := map[string]string{}
 	if slices.Contains(kinds, namespace.Net) {
-		for k, v := range s.Sysctls {
+		for k, v := range s.settings.Load().Sysctls {
 			all[k] = v
 		}
 	}

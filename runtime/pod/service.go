@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/berth-cri/berth/cni/network"
@@ -32,10 +33,7 @@ type Options struct {
 	StateDir string // <state>/pods
 	Network  Network
 	Cgroups  *cgroup.Manager
-	Handlers []string // names of runtime handlers, the default as ""
-	// Sysctls are set in every pod with a network of its own, unless the pod
-	// sets them itself.
-	Sysctls map[string]string
+	Settings Settings // of the beginning
 	// UserNamespaces says why no pod can have a user namespace of its own, or nil.
 	UserNamespaces func() error
 	// Changed hears what happens to pods, in its order, when it has been
@@ -45,11 +43,20 @@ type Options struct {
 	Log     *slog.Logger
 }
 
+// Settings are what Configure can change at any time.
+type Settings struct {
+	Handlers []string // names of runtime handlers, the default as ""
+	// Sysctls are set in every pod with a network of its own, unless the pod
+	// sets them itself.
+	Sysctls map[string]string
+}
+
 // Service is all pods of the node.
 type Service struct {
 	Options
-	monitor Monitor
-	index   *index.Index[*Pod]
+	settings atomic.Pointer[Settings]
+	monitor  Monitor
+	index    *index.Index[*Pod]
 	// flights joins requests for the same thing: "run NAME", "stop ID", "remove ID".
 	flights singleflight.Group
 }
@@ -59,8 +66,13 @@ func New(o Options) (*Service, error) {
 	if err := os.MkdirAll(o.StateDir, 0o711); err != nil { // 0711: containers of other users reach their files
 		return nil, fmt.Errorf("pods: %w", err)
 	}
-	return &Service{Options: o, index: index.New[*Pod]("pod sandbox")}, nil
+	s := &Service{Options: o, index: index.New[*Pod]("pod sandbox")}
+	s.Configure(o.Settings)
+	return s, nil
 }
+
+// Configure makes the settings those of every request that begins from now on.
+func (s *Service) Configure(set Settings) { s.settings.Store(&set) }
 
 // Attach hands over the monitor, once, before any other call but Restore. It
 // comes last because it asks at once what it must adopt.
