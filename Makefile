@@ -18,11 +18,10 @@ build: ## Build the static binaries berth, berth-monitor and berth-init into bin
 run: build ## Build, then run the daemon in the foreground with its builtin network (as root)
 	@go run ./hack/serve $(ARGS)
 
-# -p 1: one package at a time, since many look at the whole machine for leaks.
 test: ## Build and run every test, the end-to-end tests included (as root)
 	hack/install-test-tools
 	$(MAKE) --no-print-directory build
-	go run ./hack/gotest -p 1 -timeout 20m $(ARGS) ./...
+	go run ./hack/gotest -exec $(CURDIR)/hack/isolate -timeout 20m $(ARGS) ./...
 
 lint: ## Check formatting, vet, staticcheck and the rules of the house
 	hack/lint

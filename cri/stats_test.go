@@ -3,6 +3,7 @@ package cri
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -45,7 +46,7 @@ func measurable(t testing.TB, s *Server) {
 		t.Fatal(err)
 	}
 	s.Pods.Cgroups, s.Containers.Cgroups, s.Containers.Rootfs = m, m, roots{}
-	top := fmt.Sprintf("/berth-test-%d-cri", os.Getpid())
+	top := fmt.Sprintf("/berth-test-%x-cri", rand.Uint64())
 	t.Cleanup(func() { // the parents, which Berth leaves to the kubelet
 		s.Images.Close()
 		found, _ := filepath.Glob("/sys/fs/cgroup/*" + top)

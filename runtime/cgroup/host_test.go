@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -157,6 +158,10 @@ func onlyV1(t testing.TB) *Manager {
 	return owned(t, v1)
 }
 
+// run tells the cgroups of this run from those of another. A PID does not, where
+// each has a PID namespace of its own.
+var run = rand.Uint64()
+
 func testParent(t testing.TB) string {
 	name := strings.Map(func(r rune) rune {
 		if r == '/' || r == ' ' || r == ':' {
@@ -164,7 +169,7 @@ func testParent(t testing.TB) string {
 		}
 		return r
 	}, t.Name())
-	return fmt.Sprintf("/berth-test-%d-%s", os.Getpid(), name)
+	return fmt.Sprintf("/berth-test-%x-%s", run, name)
 }
 
 func owned(t testing.TB, m *Manager) *Manager {

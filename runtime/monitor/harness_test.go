@@ -3,6 +3,7 @@ package monitor
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -250,7 +251,7 @@ func cgroups(t testing.TB) map[string]string {
 		if err != nil {
 			continue
 		}
-		dir := filepath.Join(parent, fmt.Sprintf("berth-test-%d", os.Getpid()))
+		dir := filepath.Join(parent, fmt.Sprintf("berth-test-%x", rand.Uint64()))
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			continue
 		}

@@ -3,6 +3,7 @@ package stats
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -188,7 +189,7 @@ func real(t testing.TB) Finder {
 	if os.Geteuid() != 0 {
 		t.Skip("cgroups need root")
 	}
-	name := fmt.Sprintf("berth-test-%d-stats", os.Getpid())
+	name := fmt.Sprintf("berth-test-%x-stats", rand.Uint64())
 	dirs := map[string]string{}
 	v2 := false
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {

@@ -138,7 +138,7 @@ func TestMounts(t *testing.T) {
 }
 
 // linkedTarget is on the host where links of the image "linked" would lead.
-var linkedTarget = filepath.Join(os.TempDir(), fmt.Sprint("berth-e2e-out-", os.Getpid()))
+var linkedTarget = filepath.Join(os.TempDir(), fmt.Sprint("berth-e2e-out-", runID))
 
 // linkedFiles are symbolic links that try to leave the image.
 func linkedFiles() []*tar.Header {

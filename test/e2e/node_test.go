@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -55,6 +56,10 @@ func newNode(t *testing.T, change ...func(*node)) *node {
 	return n
 }
 
+// runID tells the cgroups of this run from those of another. A PID does not, where
+// each has a PID namespace of its own.
+var runID = rand.Uint64()
+
 // prepareNode is newNode without the start.
 func prepareNode(t *testing.T, change ...func(*node)) *node {
 	t.Helper()
@@ -65,7 +70,7 @@ func prepareNode(t *testing.T, change ...func(*node)) *node {
 	n := &node{
 		t: t, n: int(nodes.Add(1)), dir: dir, log: &lockedBuffer{}, started: map[int]bool{},
 	}
-	n.cgroup = fmt.Sprintf("/berth-e2e-%d-%d", os.Getpid(), n.n)
+	n.cgroup = fmt.Sprintf("/berth-e2e-%x-%d", runID, n.n)
 	n.bridge = fmt.Sprintf("be%d-%d", os.Getpid()%100000, n.n)
 	for _, f := range change {
 		f(n)

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -21,7 +22,7 @@ import (
 // placement in it is, and which line of /proc/PID/cgroup it makes.
 func testCgroup(t testing.TB) (Placement, string) {
 	t.Helper()
-	name := fmt.Sprintf("/berth-test-embedded-%d", os.Getpid())
+	name := fmt.Sprintf("/berth-test-embedded-%x", rand.Uint64())
 	host, err := hostCgroups()
 	if err != nil {
 		t.Fatal(err)

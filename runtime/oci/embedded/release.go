@@ -115,10 +115,17 @@ func (c *child) receive(b []byte) (n int, passed *os.File, err error) {
 	oob := make([]byte, unix.CmsgSpace(4))
 	oobn := 0
 	var inner error
+	reset := false
 	err = conn.Read(func(fd uintptr) bool {
 		for {
 			n, oobn, _, _, inner = unix.Recvmsg(int(fd), b, oob, unix.MSG_CMSG_CLOEXEC)
-			if inner != unix.EINTR {
+			switch {
+			case inner == unix.EINTR:
+			case inner == unix.ECONNRESET && !reset:
+				// It ended before it read our message. The kernel tells that
+				// once, ahead of what it said before.
+				reset = true
+			default:
 				return inner != unix.EAGAIN
 			}
 		}
