@@ -7,7 +7,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint bench conformance clean
+.PHONY: help build run test lint bench conformance vm-test clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ bench: ## Measure CRI runtimes side by side: make bench ARGS='berth=/run/berth/b
 
 conformance: ## Run critest against a daemon started for it: see test/conformance/README.md
 	test/conformance/run $(ARGS)
+
+vm-test: ## Test on cgroup v2 with systemd and AppArmor, in an emulated VM (as root): see test/vm/README.md
+	test/vm/suite $(ARGS)
 
 clean: ## Remove what was built
 	rm -rf bin
