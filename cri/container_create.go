@@ -14,6 +14,14 @@ func (s *Server) CreateContainer(ctx context.Context, r *runtimeapi.CreateContai
 	if err := spec.ValidateContainerConfig(r.GetConfig()); err != nil {
 		return nil, fmt.Errorf("create container: %w", err)
 	}
+	if err := s.checkHandler("image.runtime_handler", r.GetConfig().GetImage()); err != nil {
+		return nil, fmt.Errorf("create container: %w", err)
+	}
+	for i, m := range r.GetConfig().GetMounts() {
+		if err := s.checkHandler(fmt.Sprintf("mounts[%d].image.runtime_handler", i), m.GetImage()); err != nil {
+			return nil, fmt.Errorf("create container: %w", err)
+		}
+	}
 	id, err := s.Containers.Create(ctx, r.GetPodSandboxId(), r.Config)
 	if err != nil {
 		return nil, fmt.Errorf("create container: %w", err)

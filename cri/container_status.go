@@ -9,6 +9,7 @@ import (
 	"github.com/berth-cri/berth/runtime/container"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -31,6 +32,7 @@ func (s *Server) ContainerStatus(_ context.Context, r *runtimeapi.ContainerStatu
 		reply.Info, err = info(map[string]any{
 			"sandboxID":   c.Record().Pod,
 			"pid":         c.Status().Pid,
+			"config":      c.Record().Config,
 			"record":      c.Record(),
 			"state":       c.Status(),
 			"runtimeSpec": sp,
@@ -60,6 +62,10 @@ func containerStatus(c *container.Container) *runtimeapi.ContainerStatus {
 		LogPath:     rec.LogPath,
 		User:        rec.User,
 		StopSignal:  signal(rec.StopSignal),
+	}
+	if rec.ImageName != "" && rec.ImageName != reply.Image.GetImage() {
+		reply.Image = proto.CloneOf(reply.Image)
+		reply.Image.Image = rec.ImageName
 	}
 	if r := c.Limits().Config; r != nil {
 		reply.Resources = &runtimeapi.ContainerResources{Linux: r}

@@ -16,6 +16,9 @@ func (s *Server) PullImage(ctx context.Context, r *runtimeapi.PullImageRequest) 
 	if name == "" {
 		return nil, fmt.Errorf("pull image: image.image is empty: %w", errdefs.ErrInvalidArgument)
 	}
+	if err := s.checkHandler("image.runtime_handler", r.GetImage()); err != nil {
+		return nil, fmt.Errorf("pull image %q: %w", name, err)
+	}
 	request := imageservice.PullRequest{Image: name}
 	if a := r.GetAuth(); a != nil {
 		request.Auth = &imageservice.Auth{

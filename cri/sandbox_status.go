@@ -32,6 +32,7 @@ func (s *Server) PodSandboxStatus(_ context.Context, r *runtimeapi.PodSandboxSta
 	}
 	if r.GetVerbose() {
 		reply.Info, err = info(map[string]any{
+			"config":     rec.Config,
 			"record":     rec,
 			"namespaces": p.Namespaces(),
 			"pid":        reaperPid(rec),

@@ -3,11 +3,14 @@ package cri
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"slices"
 
 	"github.com/berth-cri/berth/cri/events"
 	"github.com/berth-cri/berth/imageservice"
 	"github.com/berth-cri/berth/runtime/container"
 	"github.com/berth-cri/berth/runtime/pod"
+	"github.com/containerd/errdefs"
 	"google.golang.org/grpc"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -40,6 +43,8 @@ type Options struct {
 	// Configuration says why what the configuration's files say now is not in
 	// effect, or nil.
 	Configuration func() error
+	// Monitor says why no container can be started just now, or nil.
+	Monitor func() error
 	// Info is what a verbose Status tells beside the conditions, ready for JSON.
 	Info func() map[string]any
 }
@@ -61,6 +66,16 @@ func New(o Options) *Server { return &Server{Options: o} }
 func (s *Server) Register(g *grpc.Server) {
 	runtimeapi.RegisterRuntimeServiceServer(g, s)
 	runtimeapi.RegisterImageServiceServer(g, s)
+}
+
+// checkHandler refuses an image for a runtime handler that is unknown, as the CRI
+// asks. All handlers have the same images.
+func (s *Server) checkHandler(field string, image *runtimeapi.ImageSpec) error {
+	name := image.GetRuntimeHandler()
+	if name == "" || slices.ContainsFunc(s.Handlers(), func(h *runtimeapi.RuntimeHandler) bool { return h.GetName() == name }) {
+		return nil
+	}
+	return fmt.Errorf("%s: %q: no such handler is configured: %w", field, name, errdefs.ErrInvalidArgument)
 }
 
 // info is the "info" of verbose replies: one JSON document under the key that

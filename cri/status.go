@@ -26,10 +26,12 @@ func (s *Server) Status(ctx context.Context, r *runtimeapi.StatusRequest) (*runt
 		configuration.Reason = "InvalidConfiguration"
 		configuration.Message = "The node runs with the configuration from before: " + err.Error()
 	}
+	runtime := &runtimeapi.RuntimeCondition{Type: runtimeapi.RuntimeReady, Status: true}
+	if err := s.Monitor(); err != nil {
+		runtime.Status, runtime.Reason, runtime.Message = false, "MonitorNotReady", err.Error()
+	}
 	reply := &runtimeapi.StatusResponse{
-		Status: &runtimeapi.RuntimeStatus{Conditions: []*runtimeapi.RuntimeCondition{
-			{Type: runtimeapi.RuntimeReady, Status: true}, network, configuration,
-		}},
+		Status:          &runtimeapi.RuntimeStatus{Conditions: []*runtimeapi.RuntimeCondition{runtime, network, configuration}},
 		RuntimeHandlers: s.Handlers(),
 		Features:        s.Features,
 	}

@@ -131,6 +131,10 @@ func (s *Service) Close() error {
 	return s.store.Close()
 }
 
+// CancelPulls ends the pulls that run, and refuses further ones: the service is
+// about to be closed, and who waits for a pull shall not wait for its end.
+func (s *Service) CancelPulls() { s.puller.Close() }
+
 // Pull brings an image into the store and returns its id. The registry is
 // asked in any case, so that credentials are checked for an image that is here;
 // what is here is not loaded again.

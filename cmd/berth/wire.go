@@ -103,6 +103,7 @@ func runServe(ctx context.Context, cfg *config.Config, from source, hangup <-cha
 	if err != nil {
 		return err
 	}
+	d.api.Monitor = supervisor.Ready
 	defer d.images.Close()
 	defer supervisor.Close()
 	defer d.network.Close()
@@ -135,6 +136,7 @@ func runServe(ctx context.Context, cfg *config.Config, from source, hangup <-cha
 	notify(log, daemon.SdNotifyStopping)
 	d.streams.Close() // while the monitor can still be asked to end what they run
 	d.events.Close()  // their clients wait for ever else
+	d.images.CancelPulls()
 	stop(server)
 	return nil
 }

@@ -121,6 +121,7 @@ func (s *Service) holdImage(r *Record) (*store.Image, error) {
 	if len(img.RepoDigests) > 0 {
 		r.ImageRef = img.RepoDigests[0]
 	}
+	r.ImageName = imageName(r.Config.GetImage(), img)
 	return img, nil
 }
 

@@ -32,6 +32,7 @@ type Record struct {
 	Config     *runtimeapi.ContainerConfig `json:"config"`
 	ImageID    string                      `json:"imageID"`
 	ImageRef   string                      `json:"imageRef"`          // a repo digest where the image has one, else its id
+	ImageName  string                      `json:"imageName"`         // for people: the tag that they asked for, where it is known
 	Layers     []digest.Digest             `json:"layers"`            // diffIDs, base first; held in the image store
 	Volumes    []digest.Digest             `json:"volumes,omitempty"` // the same of all image volumes together, in no order
 	Cgroup     string                      `json:"cgroup"`

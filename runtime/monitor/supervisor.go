@@ -106,6 +106,14 @@ func (s *Supervisor) Monitor() (pid int, build string) {
 	return s.current.monitor.Pid, s.current.monitor.Build
 }
 
+// Ready is an error while the monitor is being replaced.
+func (s *Supervisor) Ready() error {
+	if pid, _ := s.Monitor(); pid == 0 {
+		return fmt.Errorf("the monitor was lost and is being replaced: %w", errdefs.ErrUnavailable)
+	}
+	return nil
+}
+
 // client waits a little for a connection.
 func (s *Supervisor) client(ctx context.Context) (*client, error) {
 	timeout := time.NewTimer(clientWait)

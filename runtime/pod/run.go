@@ -32,6 +32,11 @@ func (s *Service) Run(ctx context.Context, cfg *runtimeapi.PodSandboxConfig, han
 			return "", fmt.Errorf("user namespaces are not possible on this node: %w: %w", err, errdefs.ErrFailedPrecondition)
 		}
 	}
+	// Where the driver would put its containers: the first of them is too late to
+	// learn that it cannot.
+	if _, err := s.Cgroups.Path(cfg.GetLinux().GetCgroupParent(), "container"); err != nil {
+		return "", fmt.Errorf("linux.cgroup_parent: %w", err)
+	}
 	name := Name(cfg.Metadata)
 	var now atomic.Pointer[Pod]
 	waiting := func() string {

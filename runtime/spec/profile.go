@@ -44,7 +44,12 @@ func oldProfile(field, text string) (*runtimeapi.SecurityProfile, error) {
 	return nil, invalid(field, text, "must be runtime/default, unconfined or localhost/PROFILE")
 }
 
-func seccompProfile(sc *runtimeapi.LinuxContainerSecurityContext) (*runtimeapi.SecurityProfile, error) {
+// seccompProfile is that of a container, or of a sandbox, which has no process
+// that it could be for.
+func seccompProfile(sc interface {
+	GetSeccomp() *runtimeapi.SecurityProfile
+	GetSeccompProfilePath() string
+}) (*runtimeapi.SecurityProfile, error) {
 	//lint:ignore SA1019 old clients still set it
 	p, err := profileOf(securityContext+"seccomp", sc.GetSeccomp(), securityContext+"seccomp_profile_path", sc.GetSeccompProfilePath())
 	if err == nil && p.GetProfileType() == runtimeapi.SecurityProfile_Localhost && !strings.HasPrefix(p.GetLocalhostRef(), "/") {

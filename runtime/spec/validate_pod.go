@@ -21,15 +21,12 @@ func ValidatePodConfig(c *runtimeapi.PodSandboxConfig) error {
 	if m == nil {
 		return invalid("metadata", "", "missing")
 	}
-	if err := name("metadata.name", m.GetName()); err != nil {
-		return err
-	}
-	// People who write pods for crictl by hand leave these out.
-	for _, f := range []struct{ field, value string }{{"metadata.namespace", m.GetNamespace()}, {"metadata.uid", m.GetUid()}} {
-		if f.value == "" {
+	// People who write pods for crictl by hand leave out the last two.
+	for i, f := range []struct{ field, value string }{{"metadata.name", m.GetName()}, {"metadata.namespace", m.GetNamespace()}, {"metadata.uid", m.GetUid()}} {
+		if f.value == "" && i > 0 {
 			continue
 		}
-		if err := name(f.field, f.value); err != nil {
+		if err := podName(f.field, f.value); err != nil {
 			return err
 		}
 	}
@@ -54,6 +51,18 @@ func ValidatePodConfig(c *runtimeapi.PodSandboxConfig) error {
 		}
 	}
 	return validateLinuxPod(c.GetLinux())
+}
+
+// podName checks a name that network plugins get as well, in CNI_ARGS, a list of
+// KEY=VALUE;KEY=VALUE that knows no quotes.
+func podName(field, v string) error {
+	if err := name(field, v); err != nil {
+		return err
+	}
+	if strings.ContainsAny(v, ";=") {
+		return invalid(field, v, "must not contain ; or =")
+	}
+	return nil
 }
 
 // validateDNS keeps every entry to one word: they are written to resolv.conf.
@@ -114,6 +123,18 @@ func validateLinuxPod(l *runtimeapi.LinuxPodSandboxConfig) error {
 		return err
 	}
 	if err := validateSELinux(sc.GetSelinuxOptions()); err != nil {
+		return err
+	}
+	if err := validateGroupsPolicy(sc.GetSupplementalGroupsPolicy()); err != nil {
+		return err
+	}
+	if _, err := seccompProfile(sc); err != nil {
+		return err
+	}
+	if err := ValidateResources("linux.overhead", l.GetOverhead()); err != nil {
+		return err
+	}
+	if err := ValidateResources("linux.resources", l.GetResources()); err != nil {
 		return err
 	}
 	return validateSysctls(l.GetSysctls(), sc.GetNamespaceOptions())

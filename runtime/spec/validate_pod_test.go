@@ -65,6 +65,26 @@ func TestValidatePodConfig(t *testing.T) {
 		"one with the host's IPC":     {modes(&nsOptions{Ipc: modeNode, UsernsOptions: &runtimeapi.UserNamespace{Uids: ids(1, 2), Gids: ids(1, 2)}}), "IPC", errdefs.IsInvalidArgument},
 		"a group without a user":      {secure(func(s *runtimeapi.LinuxSandboxSecurityContext) { s.RunAsGroup = &runtimeapi.Int64Value{} }), "run_as_group", errdefs.IsInvalidArgument},
 		"a negative user":             {secure(func(s *runtimeapi.LinuxSandboxSecurityContext) { s.RunAsUser = &runtimeapi.Int64Value{Value: -1} }), "run_as_user", errdefs.IsInvalidArgument},
+		"an unknown policy of groups": {secure(func(s *runtimeapi.LinuxSandboxSecurityContext) { s.SupplementalGroupsPolicy = 7 }), "supplemental_groups_policy", errdefs.IsInvalidArgument},
+		"an unknown kind of profile": {secure(func(s *runtimeapi.LinuxSandboxSecurityContext) {
+			s.Seccomp = &runtimeapi.SecurityProfile{ProfileType: 7}
+		}), "seccomp.profile_type", errdefs.IsInvalidArgument},
+		"a profile without a file": {secure(func(s *runtimeapi.LinuxSandboxSecurityContext) {
+			s.Seccomp = &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost}
+		}), "seccomp.localhost_ref", errdefs.IsInvalidArgument},
+		"an old profile":            {secure(func(s *runtimeapi.LinuxSandboxSecurityContext) { s.SeccompProfilePath = "runtime/default" }), "", nil},
+		"an old profile of no kind": {secure(func(s *runtimeapi.LinuxSandboxSecurityContext) { s.SeccompProfilePath = "profile" }), "seccomp_profile_path", errdefs.IsInvalidArgument},
+		"an overhead": {func(c *pod) {
+			c.Linux = &runtimeapi.LinuxPodSandboxConfig{Overhead: &runtimeapi.LinuxContainerResources{CpuShares: 2, MemoryLimitInBytes: 1 << 20}}
+		}, "", nil},
+		"a negative overhead": {func(c *pod) {
+			c.Linux = &runtimeapi.LinuxPodSandboxConfig{Overhead: &runtimeapi.LinuxContainerResources{CpuShares: -2}}
+		}, "linux.overhead.cpu_shares", errdefs.IsInvalidArgument},
+		"a sum of nothing": {func(c *pod) {
+			c.Linux = &runtimeapi.LinuxPodSandboxConfig{Resources: &runtimeapi.LinuxContainerResources{CpusetCpus: "all"}}
+		}, "linux.resources.cpuset_cpus", errdefs.IsInvalidArgument},
+		"a name of two arguments": {func(c *pod) { c.Metadata.Name = "a;K8S_POD_UID=b" }, "metadata.name", errdefs.IsInvalidArgument},
+		"a name of two lines":     {func(c *pod) { c.Metadata.Namespace = "a\nb" }, "metadata.namespace", errdefs.IsInvalidArgument},
 		"labels of SELinux": {secure(func(s *runtimeapi.LinuxSandboxSecurityContext) {
 			s.SelinuxOptions = &runtimeapi.SELinuxOption{Type: "t"}
 		}), "selinux_options", errdefs.IsNotImplemented},

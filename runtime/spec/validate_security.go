@@ -59,13 +59,20 @@ func validateUser(sc *runtimeapi.LinuxContainerSecurityContext) error {
 	if sc.GetRunAsGroup() != nil && sc.GetRunAsUser() == nil && sc.GetRunAsUsername() == "" {
 		return invalid(securityContext+"run_as_group", sc.GetRunAsGroup().GetValue(), "needs run_as_user or run_as_username")
 	}
-	if _, ok := runtimeapi.SupplementalGroupsPolicy_name[int32(sc.GetSupplementalGroupsPolicy())]; !ok {
-		return invalid(securityContext+"supplemental_groups_policy", sc.GetSupplementalGroupsPolicy(), "unknown")
+	if err := validateGroupsPolicy(sc.GetSupplementalGroupsPolicy()); err != nil {
+		return err
 	}
 	if err := noNUL(securityContext+"run_as_username", sc.GetRunAsUsername()); err != nil {
 		return err
 	}
 	return validateIDs(sc.GetRunAsUser(), sc.GetRunAsGroup(), sc.GetSupplementalGroups())
+}
+
+func validateGroupsPolicy(p runtimeapi.SupplementalGroupsPolicy) error {
+	if _, ok := runtimeapi.SupplementalGroupsPolicy_name[int32(p)]; !ok {
+		return invalid(securityContext+"supplemental_groups_policy", p, "unknown")
+	}
+	return nil
 }
 
 // validateIDs keeps ids in the range of the kernel, whose largest means "no

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"fmt"
 	"path"
 	"strings"
 	"unicode"
@@ -22,9 +23,11 @@ func name(field, v string) error {
 	case v == "":
 		return invalid(field, v, "missing")
 	case len(v) > maxName:
-		return invalid(field, v, "too long")
+		return invalid(field, v, fmt.Sprintf("%d bytes, %d are allowed", len(v), maxName))
+	case strings.ContainsFunc(v, unicode.IsControl):
+		return invalid(field, v, "contains a control character")
 	}
-	return noNUL(field, v)
+	return nil
 }
 
 // word checks that v fits into one field of a line of a configuration file.

@@ -40,6 +40,7 @@ func TestInvalidPods(t *testing.T) {
 			c.PortMappings = []*runtimeapi.PortMapping{{ContainerPort: 1, HostPort: 1, HostIp: "::x"}}
 		}, "port_mappings[0].host_ip"},
 		"cgroup parent that climbs":    {func(c *config) { c.Linux.CgroupParent = "/a/../../b" }, "linux.cgroup_parent"},
+		"cgroup parent of two lines":   {func(c *config) { c.Linux.CgroupParent = n.cgroup + "/a\nb" }, "linux.cgroup_parent"},
 		"PID of a target":              {func(c *config) { c.Linux.SecurityContext.NamespaceOptions.Pid = runtimeapi.NamespaceMode_TARGET }, "namespace_options.pid"},
 		"network of a container":       {func(c *config) { c.Linux.SecurityContext.NamespaceOptions.Network = runtimeapi.NamespaceMode_CONTAINER }, "namespace_options.network"},
 		"IPC of a container":           {func(c *config) { c.Linux.SecurityContext.NamespaceOptions.Ipc = runtimeapi.NamespaceMode_CONTAINER }, "namespace_options.ipc"},
@@ -100,6 +101,8 @@ func TestInvalidContainers(t *testing.T) {
 		"no metadata":          {func(c *config) { c.Metadata = nil }, "metadata"},
 		"no name":              {func(c *config) { c.Metadata.Name = "" }, "metadata.name"},
 		"no image":             {func(c *config) { c.Image = nil }, "image.image"},
+		"image of no handler":  {func(c *config) { c.Image.RuntimeHandler = "no-such" }, "image.runtime_handler"},
+		"volume of no handler": {mount(&runtimeapi.Mount{ContainerPath: "/x", Readonly: true, Image: &runtimeapi.ImageSpec{Image: busybox, RuntimeHandler: "no-such"}}), "mounts[0].image.runtime_handler"},
 		"empty program":        {func(c *config) { c.Command = []string{""} }, "command"},
 		"argument with a NUL":  {func(c *config) { c.Args = []string{"a", "b\x00"} }, "args[1]"},
 		"argument too long":    {func(c *config) { c.Args = []string{strings.Repeat("x", 1<<17)} }, "args[0]"},
@@ -177,6 +180,8 @@ func TestInvalidContainers(t *testing.T) {
 	}
 	_, err := n.create(pod, nil)
 	wantInvalid(t, "no configuration", err, "config")
+	_, err = n.images.PullImage(n.ctx(), &runtimeapi.PullImageRequest{Image: &runtimeapi.ImageSpec{Image: busybox, RuntimeHandler: "no-such"}})
+	wantInvalid(t, "pull for an unknown handler", err, "runtime_handler", "no-such")
 	for name, tc := range map[string]struct {
 		change func(*config)
 		code   codes.Code

@@ -267,12 +267,11 @@ func TestPullIsCancelled(t *testing.T) {
 	began := time.Now()
 	n.cmd.Process.Signal(unix.SIGTERM)
 	n.cmd.Wait()
-	if took := time.Since(began); took > 20*time.Second {
+	// Requests that hang are cut off after 5 s; a pull is no such.
+	if took := time.Since(began); took > 4*time.Second {
 		t.Errorf("the daemon took %s to stop while it pulled", took)
 	}
-	if err := <-done; err == nil {
-		t.Error("the pull succeeded")
-	}
+	wantCode(t, "daemon stopped", <-done, codes.Unavailable, "shutting down")
 	n.start()
 	clean("after the daemon was stopped")
 

@@ -2,6 +2,9 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -95,6 +98,74 @@ func TestContainerStatus(t *testing.T) {
 	if err := json.Unmarshal([]byte(verbose.Info["info"]), &info); err != nil || info.SandboxID != pod || strings.Join(info.RuntimeSpec.Process.Args, " ") != "sh -c exit 3" {
 		t.Errorf("verbose: %v, %v", verbose.Info, err)
 	}
+}
+
+// The kubelet asks for an image by its id and shows people what the status calls it.
+func TestImageOfTheStatus(t *testing.T) {
+	n := newNode(t)
+	id := n.pull(busybox)
+	if other := n.pull("mirrored.test/busybox:1"); other != id {
+		t.Fatalf("two images: %s, %s", id, other)
+	}
+	pod := n.pod(n.podConfig("image", hostNetwork))
+	for name, tc := range map[string]struct{ image, user, want string }{
+		"by name":              {busybox, "", busybox},
+		"by id":                {id, busybox, busybox},
+		"by id, another name":  {id, "mirrored.test/busybox:1", "mirrored.test/busybox:1"},
+		"by part of the id":    {strings.TrimPrefix(id, "sha256:")[:12], busybox, busybox},
+		"by id, no name known": {id, "registry.test/elsewhere:1", "mirrored.test/busybox:1"}, // the first in order
+		"by id alone":          {id, "", "mirrored.test/busybox:1"},
+	} {
+		asked := &runtimeapi.ImageSpec{Image: tc.image, UserSpecifiedImage: tc.user, Annotations: map[string]string{"a": "b"}}
+		c, err := n.create(pod, containerConfig(strings.ReplaceAll(name, " ", "-"), "true", func(c *runtimeapi.ContainerConfig) { c.Image = asked }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := proto.CloneOf(asked)
+		want.Image = tc.want
+		if st := n.status(c); !proto.Equal(st.Image, want) || st.ImageId != id {
+			t.Errorf("%s: %v, want %v", name, st.Image, want)
+		}
+	}
+}
+
+func TestRuntimeReady(t *testing.T) {
+	n := prepareNode(t)
+	program, err := os.ReadFile(filepath.Join(programs, "berth-monitor"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := n.write("bin/berth-monitor", string(program))
+	if err := os.Chmod(at, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	n.config = fmt.Sprintf("[helpers]\nmonitor = %q\n", at)
+	n.configure()
+	n.start()
+	wait := func(ready bool, reason string) {
+		t.Helper()
+		eventually(t, 20*time.Second, "RuntimeReady is "+fmt.Sprint(ready), func() error {
+			r, err := n.rt.Status(n.ctx(), &runtimeapi.StatusRequest{})
+			if err != nil {
+				return err
+			}
+			if c := r.Status.Conditions[0]; c.Type != "RuntimeReady" || c.Status != ready || c.Reason != reason {
+				return fmt.Errorf("%v", c)
+			}
+			return nil
+		})
+	}
+	wait(true, "")
+	if err := os.Rename(at, at+".away"); err != nil {
+		t.Fatal(err)
+	}
+	killPid(t, n.monitor())
+	wait(false, "MonitorNotReady")
+	if err := os.Rename(at+".away", at); err != nil {
+		t.Fatal(err)
+	}
+	wait(true, "")
+	n.started[n.monitor()] = true
 }
 
 func TestPodStatus(t *testing.T) {
