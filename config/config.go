@@ -88,6 +88,8 @@ type Container struct {
 	EnableUnprivilegedPorts bool              `toml:"enable_unprivileged_ports" reload:"now"`
 	EnableUnprivilegedICMP  bool              `toml:"enable_unprivileged_icmp" reload:"now"`
 	SeccompProfile          string            `toml:"seccomp_profile" reload:"now"` // empty: the built-in one
+	AppArmorProfile         string            `toml:"apparmor_profile" reload:"now"`
+	DisableAppArmor         bool              `toml:"disable_apparmor" reload:"now"`
 	CDISpecDirs             []string          `toml:"cdi_spec_dirs" reload:"now"`
 	KillTimeout             Duration          `toml:"kill_timeout" reload:"now"`
 	ExecDrainTimeout        Duration          `toml:"exec_drain_timeout" reload:"now"`

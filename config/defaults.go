@@ -45,6 +45,7 @@ func Default() *Config {
 			Rlimits:                 map[string]Rlimit{"nofile": {Soft: 1024, Hard: 524288}},
 			EnableUnprivilegedPorts: true,
 			EnableUnprivilegedICMP:  true,
+			AppArmorProfile:         "berth-default",
 			CDISpecDirs:             []string{"/etc/cdi", "/var/run/cdi"},
 			KillTimeout:             Duration{10 * time.Second},
 			ExecDrainTimeout:        Duration{time.Second},

@@ -225,6 +225,9 @@ func (v *checker) container() {
 		}
 	}
 	v.optionalPath("container.seccomp_profile", t.SeccompProfile)
+	if p := t.AppArmorProfile; p == "" || strings.ContainsAny(p, "\x00\n") {
+		v.bad("container.apparmor_profile", `%q is no name of a profile; none is "unconfined"`, p)
+	}
 	for _, dir := range t.CDISpecDirs {
 		v.path("container.cdi_spec_dirs", dir)
 	}

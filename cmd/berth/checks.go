@@ -173,7 +173,10 @@ func (r *report) security() {
 	k := r.Kernel
 	r.capabilities()
 	r.feature("seccomp", k.Seccomp, stateFail, "Containers cannot be confined.")
-	r.feature("AppArmor", k.AppArmor, stateNote, "Containers run without a profile; a request for one by name is an error.")
+	r.feature("AppArmor", k.AppArmor, stateNote, "Containers run without a profile; a request for one is an error.")
+	if k.AppArmor.OK {
+		r.feature("AppArmor profile", r.AppArmorProfile, stateNote, "Containers that ask for no profile run without one; a request for the default one is an error.")
+	}
 	r.feature("SELinux", k.SELinux, stateNote, "A request for a label is an error.")
 }
 

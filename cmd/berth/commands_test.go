@@ -159,6 +159,8 @@ func TestDoctorJudges(t *testing.T) {
 			Root:    probe.Place{Dir: "/var/lib", Filesystem: "ext4", Free: 50 << 30},
 			State:   probe.Place{Dir: "/run", Filesystem: "tmpfs"},
 			Overlay: probe.Overlay{Mount: yes, Volatile: yes, AppendLower: yes, IDMapped: yes},
+
+			AppArmorProfile: yes,
 		}
 	}
 	tests := []struct {
@@ -181,6 +183,7 @@ func TestDoctorJudges(t *testing.T) {
 			r.Kernel.CapabilitiesMissing = []string{"CAP_SYS_RESOURCE"}
 		}, "capabilities", stateNote},
 		{"few open files", func(r *report) { r.Kernel.Limits.NofileHard = 1024 }, "open files", stateNote},
+		{"no apparmor_parser", func(r *report) { r.AppArmorProfile = probe.Feature{Why: "x"} }, "AppArmor profile", stateNote},
 		{"root on a tmpfs", func(r *report) { r.Root.Filesystem = "tmpfs" }, "root directory", stateNote},
 		{"state on a disk", func(r *report) { r.State.Filesystem = "ext4" }, "state directory", stateNote},
 	}

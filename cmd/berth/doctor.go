@@ -20,6 +20,8 @@ type report struct {
 	Root    probe.Place   `json:"root"`
 	State   probe.Place   `json:"state"`
 	Overlay probe.Overlay `json:"overlay"`
+	// AppArmorProfile is the default one, as far as can be told without loading it.
+	AppArmorProfile probe.Feature `json:"apparmor_profile"`
 }
 
 func doctorCommand() *cobra.Command {
@@ -43,7 +45,10 @@ The exit code is 1 if there is a FAIL.`,
 			if err != nil {
 				return err
 			}
-			r := report{Kernel: probe.Kernel(), Overlay: probe.OverlayAt(cfg.Root)}
+			r := report{Kernel: probe.Kernel(), Overlay: probe.OverlayAt(cfg.Root), AppArmorProfile: probe.Feature{OK: true}}
+			if err := openAppArmor(cfg.Container).NoDefault(); err != nil {
+				r.AppArmorProfile = probe.Feature{Why: err.Error()}
+			}
 			r.configuration(cfg.State)
 			if r.Root, err = probe.At(cfg.Root); err != nil {
 				return fmt.Errorf("look at the root directory: %w", err)

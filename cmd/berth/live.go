@@ -12,6 +12,7 @@ import (
 	"github.com/berth-cri/berth/cni/network"
 	"github.com/berth-cri/berth/config"
 	"github.com/berth-cri/berth/imageservice"
+	"github.com/berth-cri/berth/runtime/apparmor"
 	"github.com/berth-cri/berth/runtime/cdi"
 	"github.com/berth-cri/berth/runtime/container"
 	"github.com/berth-cri/berth/runtime/pod"
@@ -27,6 +28,7 @@ type liveSettings struct {
 	pods       pod.Settings
 	containers container.Settings
 	idle       time.Duration // of streams
+	apparmor   *apparmor.AppArmor
 }
 
 // settingsOf reads the files that the configuration names.
@@ -35,8 +37,10 @@ func settingsOf(cfg *config.Config, host spec.Host) (*liveSettings, error) {
 	if err != nil {
 		return nil, err
 	}
+	aa := openAppArmor(cfg.Container)
 	return &liveSettings{
-		level: cfg.Log.SlogLevel(),
+		apparmor: aa,
+		level:    cfg.Log.SlogLevel(),
 		images: imageservice.Settings{
 			HostsDir:            cfg.Image.RegistryConfigDir,
 			MaxConcurrentLayers: cfg.Image.MaxConcurrentLayers,
@@ -56,6 +60,7 @@ func settingsOf(cfg *config.Config, host spec.Host) (*liveSettings, error) {
 		containers: container.Settings{
 			Spec:        node,
 			CDI:         cdi.Open(cfg.Container.CDISpecDirs),
+			AppArmor:    aa,
 			KillTimeout: cfg.Container.KillTimeout.Duration,
 			Drain:       cfg.Container.ExecDrainTimeout.Duration,
 		},
@@ -82,6 +87,7 @@ func (d *daemonParts) prepare(cfg *config.Config, set *liveSettings) (use func()
 		d.pods.Configure(set.pods)
 		d.all.Configure(set.containers)
 		d.streams.SetIdleTimeout(set.idle)
+		go loadAppArmor(set.apparmor, d.log)
 	}, nil
 }
 

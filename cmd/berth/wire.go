@@ -161,6 +161,7 @@ func assemble(cfg *config.Config, from source, log *slog.Logger) (*daemonParts, 
 	if err != nil {
 		return nil, err
 	}
+	go loadAppArmor(set.apparmor, log)
 	if d.bin, err = trash.Open(filepath.Join(cfg.Root, "trash")); err != nil {
 		return nil, err
 	}
@@ -293,7 +294,9 @@ func (d *daemonParts) server() *cri.Server {
 		CgroupDriver: runtimeapi.CgroupDriver_CGROUPFS, Handlers: handlers, Events: &d.events,
 		Features:      &runtimeapi.RuntimeFeatures{SupplementalGroupsPolicy: true, UserNamespacesHostNetwork: userns, MountOptions: true},
 		Configuration: func() error { return d.loaded.Load().problem() },
-		Info:          func() map[string]any { return map[string]any{"config": d.loaded.Load()} },
+		Info: func() map[string]any {
+			return map[string]any{"config": d.loaded.Load(), "apparmor": appArmorText(d.loaded.Load().cfg.Container)}
+		},
 	})
 }
 

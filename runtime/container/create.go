@@ -148,7 +148,7 @@ func (s *Service) describe(p *pod.Pod, r *Record, img *store.Image) (spec.Input,
 		return none, rootfs.Overlay{}, err
 	}
 	set := s.settings.Load()
-	resolved, err := spec.Resolve(r.Config, set.Spec.Host)
+	resolved, err := spec.Resolve(r.Config, set.AppArmor)
 	if err != nil {
 		return none, rootfs.Overlay{}, err
 	}

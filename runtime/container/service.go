@@ -80,6 +80,8 @@ type Settings struct {
 	// configuration: host facts and the node's defaults.
 	Spec spec.Node
 	CDI  *cdi.Directories
+	// AppArmor is that of the host.
+	AppArmor spec.AppArmor
 	// KillTimeout bounds how long a stop waits after SIGKILL: a process in an
 	// uninterruptible call outlives it.
 	KillTimeout time.Duration

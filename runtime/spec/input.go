@@ -78,10 +78,6 @@ type Host struct {
 	RlimitMax   map[string]uint64
 	OOMScoreAdj int // Berth's own
 	Seccomp     bool
-	AppArmor    bool
-	SELinux     bool
-	// AppArmorDefault is the loaded profile that RuntimeDefault stands for.
-	AppArmorDefault string
 }
 
 func (h Host) has(capability string) bool { return slices.Contains(h.Capabilities, capability) }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -18,6 +17,8 @@ type Resolved struct {
 	Devices        []Device
 	HostDevices    []specs.LinuxDevice // for a privileged container
 	SeccompProfile []byte              // of a Localhost profile
+	// AppArmorProfile is the one that confines the container; empty: none.
+	AppArmorProfile string
 	// CDI makes the edits of the CDI devices; nil without any. Whoever knows the
 	// directories of their descriptions fills it in.
 	CDI func(*specs.Spec) error `json:"-"`
@@ -25,7 +26,7 @@ type Resolved struct {
 
 // Resolve looks at the host for what a configuration refers to: mount sources
 // (made where they are missing), device nodes, profiles.
-func Resolve(c *runtimeapi.ContainerConfig, h Host) (Resolved, error) {
+func Resolve(c *runtimeapi.ContainerConfig, a AppArmor) (Resolved, error) {
 	if err := ValidateContainerConfig(c); err != nil {
 		return Resolved{}, err
 	}
@@ -49,12 +50,8 @@ func Resolve(c *runtimeapi.ContainerConfig, h Host) (Resolved, error) {
 			return Resolved{}, fmt.Errorf("linux.security_context.seccomp: %w", err)
 		}
 	}
-	if p, err := apparmorProfile(sc); err != nil {
+	if r.AppArmorProfile, err = findAppArmor(sc, a); err != nil {
 		return Resolved{}, err
-	} else if h.AppArmor && p.GetProfileType() == runtimeapi.SecurityProfile_Localhost {
-		if err := profileLoaded("/sys/kernel/security/apparmor/profiles", p.GetLocalhostRef()); err != nil {
-			return Resolved{}, fmt.Errorf("linux.security_context.apparmor: %w", err)
-		}
 	}
 	return r, nil
 }
@@ -73,21 +70,6 @@ func readProfile(path string) ([]byte, error) {
 		return nil, fmt.Errorf("%s is larger than %d bytes: %w", path, maxProfile, errdefs.ErrInvalidArgument)
 	}
 	return text, nil
-}
-
-// profileLoaded looks for a profile in the kernel's list, whose lines are
-// "NAME (MODE)".
-func profileLoaded(list, name string) error {
-	text, err := os.ReadFile(list)
-	if err != nil {
-		return fmt.Errorf("look for profile %q: %w", name, err)
-	}
-	for line := range strings.Lines(string(text)) {
-		if strings.HasPrefix(line, name+" (") {
-			return nil
-		}
-	}
-	return fmt.Errorf("profile %q is not loaded: %w", name, errdefs.ErrNotFound)
 }
 
 // kindOf says whose fault a failed look at a path of the request is.

@@ -221,41 +221,26 @@ func TestResolve(t *testing.T) {
 		})).Config
 		return c
 	}
-	r, err := Resolve(with(good), Host{})
+	r, err := Resolve(with(good), noAppArmor{})
 	if err != nil || string(r.SeccompProfile) != `{"defaultAction":"SCMP_ACT_LOG"}` || len(r.HostDevices) != 0 {
 		t.Errorf("got %+v, %v", r, err)
 	}
-	if _, err := Resolve(with(dir+"/missing.json"), Host{}); !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), dir+"/missing.json") {
+	if _, err := Resolve(with(dir+"/missing.json"), noAppArmor{}); !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), dir+"/missing.json") {
 		t.Errorf("a profile that is missing: got %v", err)
 	}
-	if _, err := Resolve(with(huge), Host{}); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), huge) {
+	if _, err := Resolve(with(huge), noAppArmor{}); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), huge) {
 		t.Errorf("a profile that is too large: got %v", err)
 	}
-	if _, err := Resolve(with(dir), Host{}); err == nil {
+	if _, err := Resolve(with(dir), noAppArmor{}); err == nil {
 		t.Error("a directory is no profile")
 	}
-	if _, err := Resolve(&container{}, Host{}); !errdefs.IsInvalidArgument(err) {
+	if _, err := Resolve(&container{}, noAppArmor{}); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("an invalid configuration: got %v", err)
 	}
 	in := on(privileged)
 	in.Config.Linux.SecurityContext.Seccomp = with(dir + "/missing.json").Linux.SecurityContext.Seccomp
-	if _, err := Resolve(in.Config, Host{}); err != nil {
+	if _, err := Resolve(in.Config, noAppArmor{}); err != nil {
 		t.Errorf("privileged containers have no seccomp profile to read: got %v", err)
-	}
-}
-
-func TestAppArmorProfileIsLoaded(t *testing.T) {
-	list := filepath.Join(t.TempDir(), "profiles")
-	if err := os.WriteFile(list, []byte("docker-default (enforce)\nmine (complain)\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := profileLoaded(list, "mine"); err != nil {
-		t.Error(err)
-	}
-	for _, name := range []string{"min", "mine (", "other", ""} {
-		if err := profileLoaded(list, name); !errdefs.IsNotFound(err) {
-			t.Errorf("%q: got %v", name, err)
-		}
 	}
 }
 

@@ -111,33 +111,98 @@ func TestSeccompStep(t *testing.T) {
 	})
 }
 
-func TestAppArmorStep(t *testing.T) {
-	of := func(kind runtimeapi.SecurityProfile_ProfileType, ref string) func(*Input) {
-		return secure(func(s *security) { s.Apparmor = &runtimeapi.SecurityProfile{ProfileType: kind, LocalhostRef: ref} })
+// noAppArmor is a host without.
+type noAppArmor struct{}
+
+func (noAppArmor) Absent() error {
+	return fmt.Errorf("no AppArmor here: %w", errdefs.ErrFailedPrecondition)
+}
+func (noAppArmor) NoDefault() error         { return noAppArmor{}.Absent() }
+func (noAppArmor) Default() (string, error) { return "", noAppArmor{}.Absent() }
+func (noAppArmor) Loaded(string) error      { return noAppArmor{}.Absent() }
+
+// withAppArmor is a host that has the profile "p" and a default.
+type withAppArmor struct{ noDefault, broken error }
+
+func (withAppArmor) Absent() error              { return nil }
+func (a withAppArmor) NoDefault() error         { return a.noDefault }
+func (a withAppArmor) Default() (string, error) { return "berth", a.broken }
+func (withAppArmor) Loaded(profile string) error {
+	if profile != "p" {
+		return fmt.Errorf("%q is not loaded: %w", profile, errdefs.ErrNotFound)
+	}
+	return nil
+}
+
+func TestAppArmorProfile(t *testing.T) {
+	of := func(kind runtimeapi.SecurityProfile_ProfileType, ref string) *security {
+		return &security{Apparmor: &runtimeapi.SecurityProfile{ProfileType: kind, LocalhostRef: ref}}
 	}
 	//lint:ignore SA1019 critest still sets it
-	old := secure(func(s *security) { s.ApparmorProfile = "localhost/p" })
-	host := func(profile string) func(*Input) {
-		return func(in *Input) { in.Node.Host.AppArmor, in.Node.Host.AppArmorDefault = true, profile }
+	old := func(profile string) *security { return &security{ApparmorProfile: profile} }
+	priv := func(s *security) *security {
+		s.Privileged = true
+		return s
 	}
 	const (
 		standard   = runtimeapi.SecurityProfile_RuntimeDefault
 		unconfined = runtimeapi.SecurityProfile_Unconfined
 		local      = runtimeapi.SecurityProfile_Localhost
 	)
+	noParser := withAppArmor{noDefault: fmt.Errorf("no parser: %w", errdefs.ErrFailedPrecondition)}
+	broken := withAppArmor{broken: fmt.Errorf("syntax error: %w", errdefs.ErrFailedPrecondition)}
+	both := of(local, "p")
+	//lint:ignore SA1019 critest still sets it
+	both.ApparmorProfile = "localhost/other"
+	for situation, tc := range map[string]struct {
+		host AppArmor
+		sc   *security
+		want string // of an error: a word in it
+		kind func(error) bool
+	}{
+		"nothing asked":                          {withAppArmor{}, nil, "berth", nil},
+		"the default":                            {withAppArmor{}, of(standard, ""), "berth", nil},
+		"the default in the old way":             {withAppArmor{}, old("runtime/default"), "berth", nil},
+		"unconfined":                             {withAppArmor{}, of(unconfined, ""), "unconfined", nil},
+		"unconfined in the old way":              {withAppArmor{}, old("unconfined"), "unconfined", nil},
+		"a profile":                              {withAppArmor{}, of(local, "p"), "p", nil},
+		"a profile with the old prefix":          {withAppArmor{}, of(local, "localhost/p"), "p", nil},
+		"a profile in the old way":               {withAppArmor{}, old("localhost/p"), "p", nil},
+		"a profile in both ways":                 {withAppArmor{}, both, "p", nil},
+		"a profile that is not loaded":           {withAppArmor{}, of(local, "other"), "other", errdefs.IsNotFound},
+		"unconfined as if it were a profile":     {withAppArmor{}, of(local, "unconfined"), "unconfined", errdefs.IsNotFound},
+		"no profile's name":                      {withAppArmor{}, of(local, ""), "localhost_ref", errdefs.IsInvalidArgument},
+		"a name for the default":                 {withAppArmor{}, of(standard, "p"), "localhost_ref", errdefs.IsInvalidArgument},
+		"a kind of the future":                   {withAppArmor{}, of(9, ""), "profile_type", errdefs.IsInvalidArgument},
+		"an old word that nobody knows":          {withAppArmor{}, old("p"), "apparmor_profile", errdefs.IsInvalidArgument},
+		"privileged":                             {withAppArmor{}, priv(&security{}), "", nil},
+		"privileged, with the default":           {withAppArmor{}, priv(of(standard, "")), "", nil},
+		"privileged, but with a profile":         {withAppArmor{}, priv(of(local, "p")), "p", nil},
+		"privileged, with one that is not there": {withAppArmor{}, priv(of(local, "other")), "other", errdefs.IsNotFound},
+		"nothing asked, nothing there":           {noAppArmor{}, nil, "", nil},
+		"unconfined, nothing there":              {noAppArmor{}, of(unconfined, ""), "", nil},
+		"the default, nothing there":             {noAppArmor{}, of(standard, ""), "no AppArmor", errdefs.IsFailedPrecondition},
+		"a profile, nothing there":               {noAppArmor{}, of(local, "p"), "no AppArmor", errdefs.IsFailedPrecondition},
+		"nothing asked, no parser":               {noParser, nil, "", nil},
+		"the default, no parser":                 {noParser, of(standard, ""), "no parser", errdefs.IsFailedPrecondition},
+		"a profile, no parser":                   {noParser, of(local, "p"), "p", nil},
+		"nothing asked, no way to load":          {broken, nil, "syntax error", errdefs.IsFailedPrecondition},
+	} {
+		t.Run(situation, func(t *testing.T) {
+			got, err := findAppArmor(tc.sc, tc.host)
+			if tc.kind != nil {
+				if err == nil || !tc.kind(err) || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), "security_context.apparmor") {
+					t.Errorf("got %q, %v", got, err)
+				}
+			} else if err != nil || got != tc.want {
+				t.Errorf("got %q, %v; want %q", got, err, tc.want)
+			}
+		})
+	}
 	tryEach(t, func(s *specs.Spec) any { return s.Process.ApparmorProfile }, map[string]outcome{
-		"a host without":                 {in: on(), want: ""},
-		"the default without a host":     {in: on(of(standard, "")), want: ""},
-		"a profile without a host":       {in: on(of(local, "p")), kind: errdefs.IsFailedPrecondition, want: "no AppArmor"},
-		"a profile in the old way":       {in: on(host(""), old), want: "p"},
-		"nothing asked":                  {in: on(host("berth")), want: "berth"},
-		"nothing asked, none loaded":     {in: on(host("")), want: ""},
-		"the default":                    {in: on(host("berth"), of(standard, "")), want: "berth"},
-		"the default, none loaded":       {in: on(host(""), of(standard, "")), kind: errdefs.IsNotImplemented, want: "RuntimeDefault"},
-		"unconfined":                     {in: on(host("berth"), of(unconfined, "")), want: ""},
-		"privileged":                     {in: on(host("berth"), privileged), want: ""},
-		"privileged, but with a profile": {in: on(host("berth"), privileged, of(local, "p")), want: "p"},
-		"labels of SELinux":              {in: on(secure(func(s *security) { s.SelinuxOptions = &runtimeapi.SELinuxOption{Level: "s0"} })), kind: errdefs.IsNotImplemented, want: "selinux_options"},
-		"labels without a word":          {in: on(secure(func(s *security) { s.SelinuxOptions = &runtimeapi.SELinuxOption{} })), want: ""},
+		"none":                  {in: on(), want: ""},
+		"one":                   {in: on(func(in *Input) { in.Resolved.AppArmorProfile = "p" }), want: "p"},
+		"labels of SELinux":     {in: on(secure(func(s *security) { s.SelinuxOptions = &runtimeapi.SELinuxOption{Level: "s0"} })), kind: errdefs.IsNotImplemented, want: "selinux_options"},
+		"labels without a word": {in: on(secure(func(s *security) { s.SelinuxOptions = &runtimeapi.SELinuxOption{} })), want: ""},
 	})
 }

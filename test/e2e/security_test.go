@@ -206,9 +206,7 @@ func TestConfinement(t *testing.T) {
 		"profile that is not there":   {profile(runtimeapi.SecurityProfile_Localhost, n.path("none.json")), codes.FailedPrecondition, []string{"seccomp", "none.json"}},
 		"profile that is no JSON":     {profile(runtimeapi.SecurityProfile_Localhost, broken), codes.InvalidArgument, []string{"seccomp", "broken.json"}},
 		"profile that is a directory": {profile(runtimeapi.SecurityProfile_Localhost, n.dir), codes.FailedPrecondition, []string{"seccomp", "directory"}},
-		"AppArmor profile": {secured(func(s *securityContext) {
-			s.Apparmor = &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost, LocalhostRef: "p"}
-		}), codes.FailedPrecondition, []string{"AppArmor"}},
+		"AppArmor profile":            {confined(runtimeapi.SecurityProfile_Localhost, "p"), codes.FailedPrecondition, []string{"AppArmor"}},
 		//lint:ignore SA1019 deprecated, and still to be honoured
 		"AppArmor profile by its old name": {secured(func(s *securityContext) { s.ApparmorProfile = "localhost/p" }), codes.FailedPrecondition, []string{"AppArmor"}},
 	} {
