@@ -4,7 +4,7 @@
 // implements what.
 //
 // Always true: results go to standard output, errors and logs to standard
-// error; the exit code is 0 or 1.
+// error; the exit code is 0 or 1, of exec that of the command.
 //
 // May import: everything.
 package main

@@ -1,14 +1,29 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-cri/berth/cmd/berth/operator"
 )
 
 func main() {
-	if err := rootCommand().Execute(); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	defer stop()
+	if err := rootCommand().ExecuteContext(ctx); err != nil {
+		var exit *operator.ExitError
+		if errors.As(err, &exit) {
+			os.Exit(exit.Code)
+		}
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			os.Exit(130) // as a shell says it of ^C
+		}
 		fmt.Fprintln(os.Stderr, "berth:", err)
 		os.Exit(1)
 	}
@@ -23,7 +38,8 @@ Interface on a unix socket; its clients are the kubelet and crictl.
 
   berth serve            run the daemon
   berth doctor           show what this host offers, and what Berth does about the rest
-  berth config default   print the commented default configuration`,
+  berth config default   print the commented default configuration
+  berth ps, logs, exec…  what crictl does, and more`,
 		Args: cobra.NoArgs,
 		RunE: help,
 		// main prints the error once; usage after a failed start helps nobody.
@@ -31,6 +47,7 @@ Interface on a unix socket; its clients are the kubelet and crictl.
 		SilenceUsage:  true,
 	}
 	root.AddCommand(serveCommand(), configCommand(), doctorCommand(), versionCommand())
+	root.AddCommand(operator.Commands()...)
 	return root
 }
 

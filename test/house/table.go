@@ -35,6 +35,8 @@ var levels = map[string]int{
 // beside lists the imports within one level, by folder: each package from the
 // first may import those of the others.
 var beside = map[string][]string{
+	"cmd/berth": {"cmd/berth/operator"},
+
 	"cri": {"cri/interceptor", "cri/streaming", "cri/events", "cri/metrics"},
 
 	"runtime/container": {"runtime/pod"},
