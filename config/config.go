@@ -27,6 +27,7 @@ type Config struct {
 	CNI       CNI                `toml:"cni"`
 	Container Container          `toml:"container"`
 	Streaming Streaming          `toml:"streaming"`
+	NRI       NRI                `toml:"nri"`
 	Runtimes  map[string]Runtime `toml:"runtimes" reload:"now"`
 
 	// origin tells which file or flag gave a key, for error messages.
@@ -106,6 +107,32 @@ type Streaming struct {
 	CreationTimeout Duration `toml:"creation_timeout" reload:"restart"`
 }
 
+// NRI is about plugins of the Node Resource Interface. Use NRISocket.
+type NRI struct {
+	Enable              bool         `toml:"enable" reload:"restart"`
+	SocketPath          string       `toml:"socket_path" reload:"restart"`
+	DisableConnections  bool         `toml:"disable_connections" reload:"restart"`
+	PluginPath          string       `toml:"plugin_path" reload:"restart"`
+	PluginConfigPath    string       `toml:"plugin_config_path" reload:"restart"`
+	RegistrationTimeout Duration     `toml:"plugin_registration_timeout" reload:"now"`
+	RequestTimeout      Duration     `toml:"plugin_request_timeout" reload:"now"`
+	Validator           NRIValidator `toml:"default_validator"`
+}
+
+// NRIValidator says what plugins may not change. The names are those of
+// containerd.
+type NRIValidator struct {
+	Enable                 bool     `toml:"enable" reload:"restart"`
+	RejectHooks            bool     `toml:"reject_oci_hook_adjustment" reload:"restart"`
+	RejectDefaultSeccomp   bool     `toml:"reject_runtime_default_seccomp_adjustment" reload:"restart"`
+	RejectUnconfined       bool     `toml:"reject_unconfined_seccomp_adjustment" reload:"restart"`
+	RejectLocalSeccomp     bool     `toml:"reject_custom_seccomp_adjustment" reload:"restart"`
+	RejectNamespaces       bool     `toml:"reject_namespace_adjustment" reload:"restart"`
+	RejectSysctls          bool     `toml:"reject_sysctl_adjustment" reload:"restart"`
+	RequiredPlugins        []string `toml:"required_plugins" reload:"restart"`
+	MissingPluginTolerance string   `toml:"tolerate_missing_plugins_annotation" reload:"restart"`
+}
+
 // Runtime is one handler, a [runtimes.NAME] table.
 type Runtime struct {
 	Type string `toml:"type"`
@@ -113,6 +140,19 @@ type Runtime struct {
 
 // Files are the files that this configuration was read from, in order.
 func (c *Config) Files() []string { return c.files }
+
+// NRISocket is where NRI plugins connect; chosen says that the configuration
+// names it. A daemon on a state directory of its own, beside the node's, leaves
+// the well-known socket alone.
+func (c *Config) NRISocket() (path string, chosen bool) {
+	switch {
+	case c.NRI.SocketPath != "":
+		return c.NRI.SocketPath, true
+	case c.State != Default().State:
+		return filepath.Join(c.State, "nri.sock"), false
+	}
+	return "/var/run/nri/nri.sock", false
+}
 
 // MonitorPath is the berth-monitor program to run.
 func (c *Config) MonitorPath() (string, error) {

@@ -55,6 +55,14 @@ func Default() *Config {
 			IdleTimeout:     Duration{4 * time.Hour}, // the kubelet's --streaming-connection-idle-timeout
 			CreationTimeout: Duration{30 * time.Second},
 		},
+		NRI: NRI{
+			Enable:              true,
+			PluginPath:          "/opt/nri/plugins",
+			PluginConfigPath:    "/etc/nri/conf.d",
+			RegistrationTimeout: Duration{5 * time.Second}, // the library's defaults
+			RequestTimeout:      Duration{2 * time.Second},
+			Validator:           NRIValidator{RequiredPlugins: []string{}},
+		},
 		Runtimes: map[string]Runtime{"berth": {Type: "embedded"}},
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // maxSocketPath is the room in sockaddr_un.sun_path, less the final zero.
@@ -44,6 +45,7 @@ func (c *Config) Validate() error {
 	v.cni()
 	v.container()
 	v.streaming()
+	v.nri()
 	v.runtimes()
 	return errors.Join(v.problems...)
 }
@@ -258,6 +260,36 @@ func (v *checker) streaming() {
 	}
 	if s.CreationTimeout.Duration <= 0 {
 		v.bad("streaming.creation_timeout", "%s is not above zero", s.CreationTimeout)
+	}
+}
+
+func (v *checker) nri() {
+	n := v.c.NRI
+	v.optionalPath("nri.socket_path", n.SocketPath)
+	if len(n.SocketPath) > maxSocketPath {
+		v.bad("nri.socket_path", "%d bytes, the kernel takes %d", len(n.SocketPath), maxSocketPath)
+	}
+	v.path("nri.plugin_path", n.PluginPath)
+	v.path("nri.plugin_config_path", n.PluginConfigPath)
+	if n.RegistrationTimeout.Duration < time.Millisecond { // plugins are told whole milliseconds
+		v.bad("nri.plugin_registration_timeout", "%s is below a millisecond", n.RegistrationTimeout)
+	}
+	if n.RequestTimeout.Duration < time.Millisecond {
+		v.bad("nri.plugin_request_timeout", "%s is below a millisecond", n.RequestTimeout)
+	}
+	val := n.Validator
+	switch {
+	case val.Enable && !n.Enable:
+		v.bad("nri.default_validator.enable", "would do nothing: nri.enable is false")
+	case !val.Enable && (len(val.RequiredPlugins) > 0 || val.MissingPluginTolerance != "" ||
+		val.RejectHooks || val.RejectDefaultSeccomp || val.RejectUnconfined || val.RejectLocalSeccomp ||
+		val.RejectNamespaces || val.RejectSysctls):
+		v.bad("nri.default_validator", "would do nothing: its enable is false")
+	}
+	for _, name := range val.RequiredPlugins {
+		if name == "" {
+			v.bad("nri.default_validator.required_plugins", "has an empty name")
+		}
 	}
 }
 

@@ -10,13 +10,13 @@ import (
 
 // UpdatePodSandboxResources. CRI: the kubelet has changed the pod's cgroup
 // already and tells what the pod as a whole may use now.
-func (s *Server) UpdatePodSandboxResources(_ context.Context, r *runtimeapi.UpdatePodSandboxResourcesRequest) (*runtimeapi.UpdatePodSandboxResourcesResponse, error) {
+func (s *Server) UpdatePodSandboxResources(ctx context.Context, r *runtimeapi.UpdatePodSandboxResourcesRequest) (*runtimeapi.UpdatePodSandboxResourcesResponse, error) {
 	err := spec.ValidateResources("overhead", r.GetOverhead())
 	if err == nil {
 		err = spec.ValidateResources("resources", r.GetResources())
 	}
 	if err == nil {
-		err = s.Pods.Update(r.GetPodSandboxId(), r.GetOverhead(), r.GetResources())
+		err = s.Pods.Update(ctx, r.GetPodSandboxId(), r.GetOverhead(), r.GetResources())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("update resources of pod sandbox %s: %w", r.GetPodSandboxId(), err)

@@ -15,6 +15,7 @@ import (
 	"github.com/berth-cri/berth/runtime/apparmor"
 	"github.com/berth-cri/berth/runtime/cdi"
 	"github.com/berth-cri/berth/runtime/container"
+	"github.com/berth-cri/berth/runtime/nri"
 	"github.com/berth-cri/berth/runtime/pod"
 	"github.com/berth-cri/berth/runtime/spec"
 )
@@ -29,6 +30,7 @@ type liveSettings struct {
 	containers container.Settings
 	idle       time.Duration // of streams
 	apparmor   *apparmor.AppArmor
+	plugins    nri.Settings
 }
 
 // settingsOf reads the files that the configuration names.
@@ -38,6 +40,7 @@ func settingsOf(cfg *config.Config, host spec.Host) (*liveSettings, error) {
 		return nil, err
 	}
 	aa := openAppArmor(cfg.Container)
+	devices := cdi.Open(cfg.Container.CDISpecDirs)
 	return &liveSettings{
 		apparmor: aa,
 		level:    cfg.Log.SlogLevel(),
@@ -59,12 +62,17 @@ func settingsOf(cfg *config.Config, host spec.Host) (*liveSettings, error) {
 		pods: pod.Settings{Handlers: handlerNames(cfg), Sysctls: sysctls(cfg.Container)},
 		containers: container.Settings{
 			Spec:        node,
-			CDI:         cdi.Open(cfg.Container.CDISpecDirs),
+			CDI:         devices,
 			AppArmor:    aa,
 			KillTimeout: cfg.Container.KillTimeout.Duration,
 			Drain:       cfg.Container.ExecDrainTimeout.Duration,
 		},
 		idle: cfg.Streaming.IdleTimeout.Duration,
+		plugins: nri.Settings{
+			CDI:                 devices,
+			RegistrationTimeout: cfg.NRI.RegistrationTimeout.Duration,
+			RequestTimeout:      cfg.NRI.RequestTimeout.Duration,
+		},
 	}, nil
 }
 
@@ -86,6 +94,9 @@ func (d *daemonParts) prepare(cfg *config.Config, set *liveSettings) (use func()
 		network()
 		d.pods.Configure(set.pods)
 		d.all.Configure(set.containers)
+		if d.plugins != nil {
+			d.plugins.Configure(set.plugins)
+		}
 		d.streams.SetIdleTimeout(set.idle)
 		go loadAppArmor(set.apparmor, d.log)
 	}, nil

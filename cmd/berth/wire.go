@@ -33,6 +33,7 @@ import (
 	"github.com/berth-cri/berth/runtime/cgroup"
 	"github.com/berth-cri/berth/runtime/container"
 	"github.com/berth-cri/berth/runtime/monitor"
+	"github.com/berth-cri/berth/runtime/nri"
 	"github.com/berth-cri/berth/runtime/pod"
 	"github.com/berth-cri/berth/runtime/reconcile"
 	"github.com/berth-cri/berth/runtime/rootfs"
@@ -53,6 +54,7 @@ type daemonParts struct {
 	all     *container.Service
 	streams *streaming.Server
 	events  events.Hub
+	plugins *nri.Service // nil: switched off
 	api     *cri.Server
 	node    *reconcile.Reconciler
 	userns  func() error // why pods can have no user namespaces, or nil
@@ -115,6 +117,13 @@ func runServe(ctx context.Context, cfg *config.Config, from source, hangup <-cha
 	if err := d.node.Recover(ctx); err != nil {
 		server.Stop()
 		return err
+	}
+	if d.plugins != nil { // the states are true, and nothing happens yet that a plugin could miss
+		if err := d.plugins.Start(); err != nil {
+			server.Stop()
+			return err
+		}
+		defer d.plugins.Close()
 	}
 	background, cancel := context.WithCancel(ctx)
 	reloads := d.followFiles(background, hangup)
@@ -200,6 +209,9 @@ func assemble(cfg *config.Config, from source, log *slog.Logger) (*daemonParts, 
 	if err != nil {
 		return nil, err
 	}
+	if d.plugins, err = nodePlugins(cfg, d, set.plugins, log); err != nil {
+		return nil, err
+	}
 	if d.streams, err = listenStreams(cfg.Streaming, d, log); err != nil {
 		return nil, err
 	}
@@ -208,6 +220,33 @@ func assemble(cfg *config.Config, from source, log *slog.Logger) (*daemonParts, 
 	d.pods.Changed, d.all.Changed = d.api.PodChanged, d.api.ContainerChanged
 	d.node = &reconcile.Reconciler{Pods: d.pods, Containers: d.all, Images: d.images, Network: d.network, Log: log}
 	return d, nil
+}
+
+// nodePlugins are those of the Node Resource Interface.
+func nodePlugins(cfg *config.Config, d *daemonParts, set nri.Settings, log *slog.Logger) (*nri.Service, error) {
+	if !cfg.NRI.Enable {
+		return nil, nil
+	}
+	socket, chosen := cfg.NRISocket()
+	v := cfg.NRI.Validator
+	plugins, err := nri.New(nri.Options{
+		Version: version, Socket: socket, MustListen: chosen, DisableConnections: cfg.NRI.DisableConnections,
+		PluginDir: cfg.NRI.PluginPath, ConfigDir: cfg.NRI.PluginConfigPath,
+		Settings: set,
+		Validator: nri.Validator{
+			Enable: v.Enable, RejectOCIHookAdjustment: v.RejectHooks,
+			RejectRuntimeDefaultSeccompAdjustment: v.RejectDefaultSeccomp, RejectUnconfinedSeccompAdjustment: v.RejectUnconfined,
+			RejectCustomSeccompAdjustment: v.RejectLocalSeccomp, RejectNamespaceAdjustment: v.RejectNamespaces,
+			RejectSysctlAdjustment: v.RejectSysctls, RequiredPlugins: v.RequiredPlugins,
+			TolerateMissingAnnotation: v.MissingPluginTolerance,
+		},
+		Pods: d.pods, Containers: d.all, Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	d.pods.Plugins, d.all.Plugins = plugins, plugins
+	return plugins, nil
 }
 
 func listenStreams(c config.Streaming, d *daemonParts, log *slog.Logger) (*streaming.Server, error) {

@@ -132,6 +132,16 @@ func (m *Manager) Path(parent, id string) (string, error) {
 	return path.Join(parent, id), nil
 }
 
+// Chosen is Path for a cgroup that somebody else has chosen. Its last part must be
+// the container's id: what is in a container's cgroup is killed with it, and by
+// nothing else is it sure to be nobody's but the container's.
+func (m *Manager) Chosen(p, id string) (string, error) {
+	if !path.IsAbs(p) || path.Base(p) != id {
+		return "", fmt.Errorf("cgroup %q of container %s: must be a path that ends in the container's id: %w", p, id, errdefs.ErrInvalidArgument)
+	}
+	return m.Path(path.Dir(p), id)
+}
+
 // cleanParent makes the parent absolute. The kubelet's systemd driver sends
 // slice names; limits in directories made behind systemd's back are undone by
 // it, so such a parent is refused.

@@ -95,7 +95,12 @@ func (s *Service) create(ctx context.Context, p *pod.Pod, name string, cfg *runt
 	if err != nil {
 		return "", precondition(err)
 	}
-	if err := c.compile(in, overlay); err != nil {
+	defer s.Plugins.Hold()()
+	sp, err := s.spec(ctx, p, c, in, &u)
+	if err != nil {
+		return "", precondition(err)
+	}
+	if err := c.compile(sp, overlay); err != nil {
 		return "", precondition(err)
 	}
 	if err := fault.Hit("container.create.record"); err != nil {
@@ -107,6 +112,7 @@ func (s *Service) create(ctx context.Context, p *pod.Pod, name string, cfg *runt
 	if err := c.move(Made, nil); err != nil {
 		return "", err
 	}
+	s.Plugins.ContainerCreated(ctx, c)
 	return r.ID, nil
 }
 
@@ -210,14 +216,10 @@ func (s *Service) target(r *Record) (string, error) {
 	return path, nil
 }
 
-// compile builds the spec and writes it three times: for people and other
+// compile writes the spec three times: for people and other
 // runtimes as config.json, for berth-init as the plan of the container and as
 // that of a command in it.
-func (c *Container) compile(in spec.Input, overlay rootfs.Overlay) error {
-	sp, err := spec.Build(in)
-	if err != nil {
-		return err
-	}
+func (c *Container) compile(sp *specs.Spec, overlay rootfs.Overlay) error {
 	prepared, err := embedded.Compile(sp, embedded.Overlay(overlay))
 	if err != nil {
 		return fmt.Errorf("compile spec: %w", err)

@@ -49,6 +49,7 @@ func (s *Service) Exited(e monitor.Exit) {
 	if err := s.monitor.Forget(ctx, e.ID); err != nil {
 		s.Log.Debug("monitor did not forget", "container", e.ID, "error", err)
 	}
+	s.Plugins.StopContainer(ctx, c)
 }
 
 // reason is what kubectl shows. Only SIGKILL together with an OOM kill in the

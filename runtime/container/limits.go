@@ -68,11 +68,73 @@ func (c *Container) storeLimits(l *Limits) error {
 	if err := atomicfile.WriteJSON(c.file(specFile), sp); err != nil {
 		return fmt.Errorf("write container spec: %w", err)
 	}
+	return c.writeLimits(l)
+}
+
+func (c *Container) writeLimits(l *Limits) error {
 	if err := atomicfile.WriteJSON(c.file(limitsFile), l); err != nil {
 		return fmt.Errorf("write container limits: %w", err)
 	}
 	c.limits.Store(l)
 	return nil
+}
+
+// Change is what an update speaks of; nil, and in Limits 0 and empty, stays.
+type Change struct {
+	Limits      *runtimeapi.LinuxContainerResources
+	OOMScoreAdj *int
+	// More are limits that the CRI has no words for; plugins set them. Devices
+	// are not among them.
+	More *specs.LinuxResources
+}
+
+func (c Change) empty() bool { return c == Change{} }
+
+// carry takes over the limits that the CRI has no words for.
+func carry(to, from *specs.LinuxResources) {
+	if from == nil {
+		return
+	}
+	set(&to.Pids, from.Pids)
+	set(&to.BlockIO, from.BlockIO)
+	set(&to.Network, from.Network)
+	if len(from.Rdma) > 0 {
+		to.Rdma = from.Rdma
+	}
+	if m := from.Memory; m != nil {
+		now := specs.LinuxMemory{}
+		if to.Memory != nil {
+			now = *to.Memory
+		}
+		set(&now.Reservation, m.Reservation)
+		set(&now.Kernel, m.Kernel) //lint:ignore SA1019 deprecated, but plugins may say it
+		set(&now.KernelTCP, m.KernelTCP)
+		set(&now.Swappiness, m.Swappiness)
+		set(&now.DisableOOMKiller, m.DisableOOMKiller)
+		set(&now.UseHierarchy, m.UseHierarchy)
+		if now != (specs.LinuxMemory{}) {
+			to.Memory = &now
+		}
+	}
+	if c := from.CPU; c != nil {
+		now := specs.LinuxCPU{}
+		if to.CPU != nil {
+			now = *to.CPU
+		}
+		set(&now.RealtimeRuntime, c.RealtimeRuntime)
+		set(&now.RealtimePeriod, c.RealtimePeriod)
+		set(&now.Burst, c.Burst)
+		set(&now.Idle, c.Idle)
+		if now != (specs.LinuxCPU{}) {
+			to.CPU = &now
+		}
+	}
+}
+
+func set[T any](to **T, from *T) {
+	if from != nil {
+		*to = from
+	}
 }
 
 // merged are the limits after a change, in which, as in the CRI, what is 0 or

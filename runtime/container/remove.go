@@ -36,6 +36,9 @@ func (s *Service) takeAway(ctx context.Context, c *Container) error {
 			if err := c.move(Remove, nil); err != nil {
 				return nil, err
 			}
+			ctx := context.WithoutCancel(ctx)
+			s.Plugins.StopContainer(ctx, c) // of one that was never started
+			s.Plugins.RemoveContainer(ctx, c)
 		}
 		return nil, s.discard(context.WithoutCancel(ctx), c)
 	})

@@ -70,6 +70,8 @@ type Options struct {
 	// written down. It is called with the container locked and must not wait;
 	// nil is nobody.
 	Changed func(*Container, runtimeapi.ContainerEventType)
+	// Plugins may be nil: none.
+	Plugins Plugins
 	Log     *slog.Logger
 }
 
@@ -103,6 +105,9 @@ type Service struct {
 func New(o Options) (*Service, error) {
 	if err := os.MkdirAll(o.StateDir, 0o711); err != nil { // 0711: processes of other users re-open their FIFOs
 		return nil, fmt.Errorf("containers: %w", err)
+	}
+	if o.Plugins == nil {
+		o.Plugins = noPlugins{}
 	}
 	s := &Service{Options: o, index: index.New[*Container]("container")}
 	s.Configure(o.Settings)

@@ -28,6 +28,13 @@ func (s *Service) Start(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("pod sandbox of container: %w", err)
 	}
+	if _, err := c.Status().State.Next(Start); err != nil {
+		return err
+	}
+	// Half a start helps nobody: it ends by itself, not with the client's patience.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startLimit)
+	defer cancel()
+	asked := s.Plugins.StartContainer(ctx, c) // while it is created: what waits for a start must not wait for plugins
 	// The time is taken before the start: an exit may overtake the reply.
 	c.updating.Lock()
 	err = c.move(Start, func(st *Status) { st.StartedAt = time.Now().UnixNano() })
@@ -35,10 +42,10 @@ func (s *Service) Start(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	// Half a start helps nobody: it ends by itself, not with the client's patience.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startLimit)
-	defer cancel()
-	if err := s.start(ctx, c, p); err != nil {
+	if err = asked; err == nil {
+		err = s.start(ctx, c, p)
+	}
+	if err != nil {
 		err = precondition(err)
 		s.Log.Warn("container did not start", "container", c.rec.ID, "error", err)
 		if merr := c.move(Exit, func(st *Status) {
@@ -48,8 +55,10 @@ func (s *Service) Start(ctx context.Context, id string) error {
 		}); merr != nil {
 			err = errors.Join(err, merr)
 		}
+		s.Plugins.StopContainer(ctx, c)
 		return err
 	}
+	s.Plugins.ContainerStarted(ctx, c)
 	return nil
 }
 

@@ -17,13 +17,24 @@ const lookAgain = 500 * time.Millisecond
 
 // Stop ends the container's processes: its stop signal, sent once however often
 // Stop is called, and SIGKILL to all of them after grace (0: at once). A later
-// call can only shorten the wait. It returns when the exit is recorded. nil
-// when nothing runs; ErrNotFound when there is no such container.
+// call can only shorten the wait. It returns when the exit is recorded, and
+// plugins have heard of it. nil when nothing runs; ErrNotFound when there is no
+// such container.
 func (s *Service) Stop(ctx context.Context, id string, grace time.Duration) error {
 	c, err := s.index.Get(id)
 	if err != nil {
 		return err
 	}
+	if err := s.end(ctx, c, grace); err != nil {
+		return err
+	}
+	if c.Status().State == Exited {
+		s.Plugins.StopContainer(ctx, c)
+	}
+	return nil
+}
+
+func (s *Service) end(ctx context.Context, c *Container, grace time.Duration) error {
 	for {
 		switch st := c.Status().State; st {
 		case Starting:

@@ -19,14 +19,50 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// Update changes the limits of a container that was created or runs, all or
-// nothing. What the change does not speak of stays. A memory limit below what
-// is used now is refused: the kernel would kill for it.
-func (s *Service) Update(ctx context.Context, id string, change *runtimeapi.LinuxContainerResources) error {
+// Update changes the limits of a container that was created or runs, as a client
+// wishes and plugins let it, all or nothing. What the change does not speak of
+// stays. A memory limit below what is used now is refused: the kernel would kill
+// for it.
+func (s *Service) Update(ctx context.Context, id string, limits *runtimeapi.LinuxContainerResources) error {
 	c, err := s.index.Get(id)
 	if err != nil {
 		return err
 	}
+	change := Change{Limits: limits}
+	if err := updatable(c.Status().State); err != nil {
+		return err
+	}
+	if _, err := s.changed(c, c.Limits(), change); err != nil {
+		return err // plugins are not asked about nonsense
+	}
+	if change, err = s.Plugins.UpdateContainer(ctx, c, change); err != nil {
+		return fmt.Errorf("plugins: %w", err)
+	}
+	if err := s.update(ctx, c, change); err != nil {
+		return err
+	}
+	s.Plugins.ContainerUpdated(ctx, c)
+	return nil
+}
+
+// Set is Update without asking plugins: for what they wish themselves.
+func (s *Service) Set(ctx context.Context, id string, change Change) error {
+	c, err := s.index.Get(id)
+	if err != nil {
+		return err
+	}
+	return s.update(ctx, c, change)
+}
+
+func updatable(st State) error {
+	switch st {
+	case Created, Starting, Running:
+		return nil
+	}
+	return &TransitionError{From: st, Event: "update resources"}
+}
+
+func (s *Service) update(ctx context.Context, c *Container, change Change) error {
 	c.updating.Lock()
 	defer c.updating.Unlock()
 	for c.Status().State == Starting { // a start is short
@@ -35,8 +71,8 @@ func (s *Service) Update(ctx context.Context, id string, change *runtimeapi.Linu
 		}
 	}
 	state := c.Status().State
-	if state != Created && state != Running {
-		return &TransitionError{From: state, Event: "update resources"}
+	if err := updatable(state); err != nil {
+		return err
 	}
 	old := c.Limits()
 	now, err := s.changed(c, old, change)
@@ -59,8 +95,11 @@ func (s *Service) Update(ctx context.Context, id string, change *runtimeapi.Linu
 }
 
 // changed are the limits after a valid change.
-func (s *Service) changed(c *Container, old *Limits, change *runtimeapi.LinuxContainerResources) (*Limits, error) {
-	cfg := merged(old.Config, change)
+func (s *Service) changed(c *Container, old *Limits, change Change) (*Limits, error) {
+	cfg := merged(old.Config, change.Limits)
+	if change.OOMScoreAdj != nil {
+		cfg.OomScoreAdj = int64(*change.OOMScoreAdj)
+	}
 	if err := spec.ValidateResources("linux", cfg); err != nil {
 		return nil, err
 	}
@@ -70,6 +109,8 @@ func (s *Service) changed(c *Container, old *Limits, change *runtimeapi.LinuxCon
 		return nil, fmt.Errorf("linux.%w", err)
 	}
 	translated.Devices = old.Resources.Devices
+	carry(translated, old.Resources)
+	carry(translated, change.More)
 	adj := spec.OOMScoreAdj(cfg, host)
 	return &Limits{Version: recordVersion, Config: cfg, Resources: translated, OOMScoreAdj: &adj}, nil
 }

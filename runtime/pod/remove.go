@@ -41,6 +41,8 @@ func (s *Service) remove(ctx context.Context, p *Pod, clear func(ctx context.Con
 		if err := fault.Hit("pod.remove.record"); err != nil {
 			return "", err
 		}
+		defer s.Plugins.Hold()()
+		s.Plugins.RemovePod(ctx, p)
 		return "", s.forget(p)
 	})
 	return err

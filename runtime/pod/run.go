@@ -118,7 +118,7 @@ func (s *Service) run(ctx context.Context, p *Pod) (err error) {
 			return fmt.Errorf("set up %s of pod sandbox: %w", step.name, err)
 		}
 	}
-	return p.move(Started)
+	return s.open(ctx, p)
 }
 
 // makeNamespaces pins what the pod does not share with the node.

@@ -40,6 +40,8 @@ type Options struct {
 	// written down. It is called with the pod locked and must not wait; nil is
 	// nobody.
 	Changed func(*Pod, runtimeapi.ContainerEventType)
+	// Plugins may be nil: none.
+	Plugins Plugins
 	Log     *slog.Logger
 }
 
@@ -65,6 +67,9 @@ type Service struct {
 func New(o Options) (*Service, error) {
 	if err := os.MkdirAll(o.StateDir, 0o711); err != nil { // 0711: containers of other users reach their files
 		return nil, fmt.Errorf("pods: %w", err)
+	}
+	if o.Plugins == nil {
+		o.Plugins = noPlugins{}
 	}
 	s := &Service{Options: o, index: index.New[*Pod]("pod sandbox")}
 	s.Configure(o.Settings)

@@ -42,6 +42,8 @@ func (s *Service) stop(ctx context.Context, p *Pod, drain func(context.Context, 
 	if err := drain(ctx, p.Record().ID); err != nil {
 		return fmt.Errorf("stop containers of pod sandbox: %w", err)
 	}
+	p.at("plugins")
+	s.Plugins.StopPod(ctx, p)
 	if err := s.release(ctx, p); err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func TestEveryKeyReachesTheDaemon(t *testing.T) {
 		})
 	}
 	// Read by methods of the configuration itself.
-	for field, method := range map[string]string{"Level": "SlogLevel", "Monitor": "MonitorPath", "Init": "InitPath"} {
+	for field, method := range map[string]string{"Level": "SlogLevel", "Monitor": "MonitorPath", "Init": "InitPath", "SocketPath": "NRISocket"} {
 		read[field] = read[method]
 	}
 	walk(reflect.TypeFor[config.Config](), func(field reflect.StructField) {

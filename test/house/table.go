@@ -10,6 +10,7 @@ var levels = map[string]int{
 
 	"runtime/pod":       3,
 	"runtime/container": 3,
+	"runtime/nri":       3,
 	"runtime/reconcile": 3,
 
 	"runtime/apparmor": 2,
@@ -40,6 +41,7 @@ var beside = map[string][]string{
 	"cri": {"cri/interceptor", "cri/streaming", "cri/events", "cri/metrics"},
 
 	"runtime/container": {"runtime/pod"},
+	"runtime/nri":       {"runtime/pod", "runtime/container"},
 	"runtime/reconcile": {"runtime/pod", "runtime/container"},
 
 	"runtime/monitor":      {"runtime/monitor/logs", "runtime/oci", "runtime/oci/embedded"},
@@ -77,6 +79,7 @@ var limits = []limit{
 			"google.golang.org/grpc", "google.golang.org/protobuf", "k8s.io/", "github.com/google/go-containerregistry",
 			"github.com/containernetworking/", "github.com/vishvananda/netlink", "github.com/google/nftables",
 			"github.com/spf13/", "github.com/pelletier/", "net/http", "crypto/tls",
+			"github.com/containerd/nri", "github.com/containerd/ttrpc", "github.com/tetratelabs/wazero",
 		},
 		why: "the monitor is small: no gRPC, no images, no network, no Kubernetes",
 	},
@@ -102,5 +105,6 @@ var directs = []direct{
 	{"github.com/vishvananda/netlink", []string{"cni", "linux/probe"}, "the network is cni's"},
 	{"github.com/google/nftables", []string{"cni", "linux/probe"}, "the network is cni's"},
 	{"github.com/pelletier/go-toml", []string{"config", "imageservice/registry"}, "config and hosts.toml are the TOML here"},
+	{"github.com/containerd/nri", []string{"runtime/nri"}, "plugins of the node are runtime/nri's"},
 	{"github.com/spf13", []string{"cmd/berth"}, "commands and flags are cmd's"},
 }
