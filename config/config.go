@@ -91,6 +91,7 @@ type Container struct {
 	SeccompProfile          string            `toml:"seccomp_profile" reload:"now"` // empty: the built-in one
 	AppArmorProfile         string            `toml:"apparmor_profile" reload:"now"`
 	DisableAppArmor         bool              `toml:"disable_apparmor" reload:"now"`
+	EnableSELinux           bool              `toml:"enable_selinux" reload:"restart"`
 	CDISpecDirs             []string          `toml:"cdi_spec_dirs" reload:"now"`
 	KillTimeout             Duration          `toml:"kill_timeout" reload:"now"`
 	ExecDrainTimeout        Duration          `toml:"exec_drain_timeout" reload:"now"`

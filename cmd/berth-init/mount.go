@@ -18,10 +18,25 @@ func (c *container) mount(s *plan.Mount) error {
 		return err
 	}
 	defer closeFd(tree)
+	if s.Label != "" {
+		if err := setLabel(tree, s.Label); err != nil {
+			return explain(err, "label "+s.Label)
+		}
+	}
 	if err := change(tree, s.Changes); err != nil {
 		return err
 	}
 	return attach(tree, target)
+}
+
+// setLabel gives a label to the root directory of a tree.
+func setLabel(tree int, label string) error {
+	n, err := openat(fd(tree), ".", syscall.O_RDONLY|syscall.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer closeFd(n)
+	return just(syscall.SYS_FSETXATTR, fd(n), str("security.selinux"), str(label), uintptr(len(label)), 0)
 }
 
 func (c *container) mountTarget(s *plan.Mount) (int, error) {

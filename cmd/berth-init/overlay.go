@@ -108,7 +108,7 @@ func (o *overlay) byString(over string) error {
 		options += ":" + n
 	}
 	for _, extra := range o.options {
-		options += "," + extra
+		options += "," + quoted(extra)
 	}
 	if err := just(syscall.SYS_CHDIR, str("/proc/self/fd")); err != nil {
 		return err
@@ -117,6 +117,16 @@ func (o *overlay) byString(over string) error {
 		return explain(err, "overlay of "+over)
 	}
 	return nil
+}
+
+// quoted keeps the commas of a label from ending the option; SELinux takes the
+// quotes away (fsconfig(2) needs none).
+func quoted(option string) string {
+	const key = "context="
+	if len(option) > len(key) && option[:len(key)] == key {
+		return key + `"` + option[len(key):] + `"`
+	}
+	return option
 }
 
 func missing(dir string) error { return explained{syscall.ENOENT, dir + " does not exist"} }

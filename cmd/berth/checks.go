@@ -177,7 +177,12 @@ func (r *report) security() {
 	if k.AppArmor.OK {
 		r.feature("AppArmor profile", r.AppArmorProfile, stateNote, "Containers that ask for no profile run without one; a request for the default one is an error.")
 	}
-	r.feature("SELinux", k.SELinux, stateNote, "A request for a label is an error.")
+	const unlabelled = "Nothing is labelled, and labels in requests mean nothing, as with other runtimes."
+	if k.SELinux.OK && !r.SELinux {
+		r.add("SELinux", stateNote, "yes, but container.enable_selinux is false", unlabelled)
+	} else {
+		r.feature("SELinux", k.SELinux, stateNote, unlabelled)
+	}
 }
 
 func (r *report) capabilities() {

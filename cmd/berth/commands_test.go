@@ -160,7 +160,7 @@ func TestDoctorJudges(t *testing.T) {
 			State:   probe.Place{Dir: "/run", Filesystem: "tmpfs"},
 			Overlay: probe.Overlay{Mount: yes, Volatile: yes, AppendLower: yes, IDMapped: yes},
 
-			AppArmorProfile: yes,
+			AppArmorProfile: yes, SELinux: true,
 		}
 	}
 	tests := []struct {
@@ -184,6 +184,7 @@ func TestDoctorJudges(t *testing.T) {
 		}, "capabilities", stateNote},
 		{"few open files", func(r *report) { r.Kernel.Limits.NofileHard = 1024 }, "open files", stateNote},
 		{"no apparmor_parser", func(r *report) { r.AppArmorProfile = probe.Feature{Why: "x"} }, "AppArmor profile", stateNote},
+		{"SELinux that is not used", func(r *report) { r.SELinux = false }, "SELinux", stateNote},
 		{"root on a tmpfs", func(r *report) { r.Root.Filesystem = "tmpfs" }, "root directory", stateNote},
 		{"state on a disk", func(r *report) { r.State.Filesystem = "ext4" }, "state directory", stateNote},
 	}

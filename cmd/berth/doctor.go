@@ -22,6 +22,7 @@ type report struct {
 	Overlay probe.Overlay `json:"overlay"`
 	// AppArmorProfile is the default one, as far as can be told without loading it.
 	AppArmorProfile probe.Feature `json:"apparmor_profile"`
+	SELinux         bool          `json:"selinux"` // is asked for by the configuration
 }
 
 func doctorCommand() *cobra.Command {
@@ -45,7 +46,7 @@ The exit code is 1 if there is a FAIL.`,
 			if err != nil {
 				return err
 			}
-			r := report{Kernel: probe.Kernel(), Overlay: probe.OverlayAt(cfg.Root), AppArmorProfile: probe.Feature{OK: true}}
+			r := report{Kernel: probe.Kernel(), Overlay: probe.OverlayAt(cfg.Root), AppArmorProfile: probe.Feature{OK: true}, SELinux: cfg.Container.EnableSELinux}
 			if err := openAppArmor(cfg.Container).NoDefault(); err != nil {
 				r.AppArmorProfile = probe.Feature{Why: err.Error()}
 			}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/berth-cri/berth/config"
 	"github.com/berth-cri/berth/runtime/apparmor"
+	"github.com/berth-cri/berth/runtime/selinux"
 )
 
 func openAppArmor(c config.Container) *apparmor.AppArmor {
@@ -35,4 +36,22 @@ func appArmorText(c config.Container) string {
 		return "no default profile: " + err.Error()
 	}
 	return "default profile " + c.AppArmorProfile
+}
+
+func openSELinux(c config.Container, log *slog.Logger) *selinux.SELinux {
+	if !c.EnableSELinux {
+		return nil
+	}
+	l := selinux.Open()
+	if l == nil {
+		log.Warn("container.enable_selinux is set, but this host has no SELinux: nothing is labelled")
+	}
+	return l
+}
+
+func seLinuxText(l *selinux.SELinux) string {
+	if l == nil {
+		return "nothing is labelled"
+	}
+	return "pods and their files are labelled"
 }

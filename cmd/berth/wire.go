@@ -171,6 +171,7 @@ func assemble(cfg *config.Config, from source, log *slog.Logger) (*daemonParts, 
 		return nil, err
 	}
 	go loadAppArmor(set.apparmor, log)
+	labels := openSELinux(cfg.Container, log)
 	if d.bin, err = trash.Open(filepath.Join(cfg.Root, "trash")); err != nil {
 		return nil, err
 	}
@@ -196,7 +197,7 @@ func assemble(cfg *config.Config, from source, log *slog.Logger) (*daemonParts, 
 	}
 	d.pods, err = pod.New(pod.Options{
 		StateDir: filepath.Join(cfg.State, "pods"),
-		Network:  d.network, Cgroups: d.cgroups, Settings: set.pods, UserNamespaces: d.userns, Log: log,
+		Network:  d.network, Cgroups: d.cgroups, Settings: set.pods, SELinux: labels, UserNamespaces: d.userns, Log: log,
 	})
 	if err != nil {
 		return nil, err
@@ -204,7 +205,7 @@ func assemble(cfg *config.Config, from source, log *slog.Logger) (*daemonParts, 
 	d.all, err = container.New(container.Options{
 		StateDir: filepath.Join(cfg.State, "containers"),
 		Pods:     d.pods, Images: d.images, Rootfs: roots, Cgroups: d.cgroups,
-		Settings: set.containers, SpoolDir: cfg.Root, Log: log,
+		Settings: set.containers, SELinux: labels, SpoolDir: cfg.Root, Log: log,
 	})
 	if err != nil {
 		return nil, err
@@ -334,7 +335,7 @@ func (d *daemonParts) server() *cri.Server {
 		Features:      &runtimeapi.RuntimeFeatures{SupplementalGroupsPolicy: true, UserNamespacesHostNetwork: userns, MountOptions: true},
 		Configuration: func() error { return d.loaded.Load().problem() },
 		Info: func() map[string]any {
-			return map[string]any{"config": d.loaded.Load(), "apparmor": appArmorText(d.loaded.Load().cfg.Container)}
+			return map[string]any{"config": d.loaded.Load(), "apparmor": appArmorText(d.loaded.Load().cfg.Container), "selinux": seLinuxText(d.all.SELinux)}
 		},
 	})
 }

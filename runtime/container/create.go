@@ -158,6 +158,9 @@ func (s *Service) describe(p *pod.Pod, r *Record, img *store.Image) (spec.Input,
 	if err != nil {
 		return none, rootfs.Overlay{}, err
 	}
+	if err := s.label(p, r, resolved.Mounts); err != nil {
+		return none, rootfs.Overlay{}, err
+	}
 	devices, err := spec.CDIDevices(r.Config)
 	if err != nil {
 		return none, rootfs.Overlay{}, err
@@ -189,6 +192,8 @@ func (s *Service) describe(p *pod.Pod, r *Record, img *store.Image) (spec.Input,
 		CgroupsPath: r.Cgroup,
 		Node:        set.Spec,
 		Resolved:    resolved,
+
+		ProcessLabel: r.Labels.Process, MountLabel: r.Labels.Mount,
 	}, overlay, nil
 }
 

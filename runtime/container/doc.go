@@ -17,6 +17,6 @@
 // state, and no lock is held while anything starts, ends or is deleted.
 //
 // May import: linux, atomicfile, undo, fault, runtime/index, runtime/pod,
-// runtime/spec, runtime/rootfs, runtime/cdi, runtime/cgroup, runtime/stats, runtime/oci, runtime/monitor,
-// imageservice/store, the CRI types.
+// runtime/spec, runtime/rootfs, runtime/cdi, runtime/cgroup, runtime/selinux, runtime/stats, runtime/oci,
+// runtime/monitor, imageservice/store, the CRI types.
 package container

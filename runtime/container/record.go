@@ -12,6 +12,7 @@ import (
 	"github.com/berth-cri/berth/atomicfile"
 	"github.com/berth-cri/berth/runtime/monitor"
 	"github.com/berth-cri/berth/runtime/oci/embedded"
+	"github.com/berth-cri/berth/runtime/selinux"
 	"github.com/berth-cri/berth/runtime/stats"
 	"github.com/opencontainers/go-digest"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -41,6 +42,7 @@ type Record struct {
 	StopSignal syscall.Signal              `json:"stopSignal"`
 	User       *runtimeapi.ContainerUser   `json:"user,omitempty"`
 	Mounts     []*runtimeapi.Mount         `json:"mounts,omitempty"`
+	Labels     selinux.Labels              `json:"selinux,omitzero"`
 	Launch     embedded.Prepared           `json:"launch"` // without the plan, which is a file of its own
 	Exec       embedded.Prepared           `json:"exec"`   // the same for a command in the container
 }

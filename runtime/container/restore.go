@@ -32,6 +32,7 @@ func (s *Service) Restore() error {
 			s.Log.Error("container not restored", "container", c.rec.ID, "error", err)
 			continue
 		}
+		s.SELinux.Reserve(c.rec.Labels)
 		s.Images.Hold(c.rec.ID, c.rec.Layers)
 		s.Images.Hold(c.rec.ID, c.rec.Volumes)
 		if err := c.loadLimits(); err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/berth-cri/berth/runtime/monitor"
 	"github.com/berth-cri/berth/runtime/pod"
 	"github.com/berth-cri/berth/runtime/rootfs"
+	"github.com/berth-cri/berth/runtime/selinux"
 	"github.com/berth-cri/berth/runtime/spec"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/singleflight"
@@ -62,7 +63,8 @@ type Options struct {
 	Images   Images
 	Rootfs   Rootfs
 	Cgroups  *cgroup.Manager
-	Settings Settings // of the beginning
+	Settings Settings         // of the beginning
+	SELinux  *selinux.SELinux // nil: containers have no labels
 	// SpoolDir is on a disk: what attached clients have not read yet waits
 	// there, in files without a name.
 	SpoolDir string

@@ -82,6 +82,9 @@ func (s *Service) start(ctx context.Context, c *Container, p *pod.Pod) (err erro
 		if err := monitor.MakeFIFOs(c.dir, int(r.Launch.UID), int(r.Launch.GID), r.Config.Stdin); err != nil {
 			return err
 		}
+		if err := s.labelPipes(c); err != nil {
+			return err
+		}
 		if l.keepers, err = monitor.OpenKeepers(c.dir); err != nil {
 			return err
 		}

@@ -25,16 +25,21 @@ const (
 // the (host) user that the container's process runs as, so that it can open
 // /dev/stdout and /proc/self/fd/1 again.
 func MakeFIFOs(dir string, uid, gid int, stdin bool) error {
-	names := []string{stdoutFIFO, stderrFIFO}
-	if stdin {
-		names = append(names, stdinFIFO)
-	}
-	for _, name := range names {
-		if err := linux.Mkfifo(filepath.Join(dir, name), 0o600, uid, gid); err != nil {
-			return fmt.Errorf("make %s pipe: %w", name, err)
+	for _, path := range FIFOs(dir, stdin) {
+		if err := linux.Mkfifo(path, 0o600, uid, gid); err != nil {
+			return fmt.Errorf("make %s pipe: %w", filepath.Base(path), err)
 		}
 	}
 	return nil
+}
+
+// FIFOs are the paths of the pipes.
+func FIFOs(dir string, stdin bool) []string {
+	paths := []string{filepath.Join(dir, stdoutFIFO), filepath.Join(dir, stderrFIFO)}
+	if stdin {
+		paths = append(paths, filepath.Join(dir, stdinFIFO))
+	}
+	return paths
 }
 
 // Keepers are idle ends of a container's pipes. Whoever holds them never reads

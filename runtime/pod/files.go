@@ -66,8 +66,9 @@ func (s *Service) makeFiles(_ context.Context, p *Pod) error {
 	if err := os.Mkdir(p.File(shmDir), 0o700); err != nil {
 		return err
 	}
+	data := fmt.Sprintf("mode=1777,size=%d,uid=%d,gid=%d", shmSize, uid, gid)
 	return linux.Mount("shm", p.File(shmDir), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC,
-		fmt.Sprintf("mode=1777,size=%d,uid=%d,gid=%d", shmSize, uid, gid))
+		p.Record().Labels.MountData(data))
 }
 
 // root are the host's ids of the pod's root.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-cri/berth/atomicfile"
 	"github.com/berth-cri/berth/linux/namespace"
+	"github.com/berth-cri/berth/runtime/selinux"
 	"github.com/berth-cri/berth/runtime/spec"
 	"github.com/berth-cri/berth/runtime/stats"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -32,6 +33,7 @@ type Record struct {
 	Interface string                       `json:"interface,omitempty"` // that has them, in the pod
 	Reaper    *Reaper                      `json:"reaper,omitempty"`
 	Resources *Resources                   `json:"resources,omitempty"` // of the last update
+	Labels    selinux.Labels               `json:"selinux,omitzero"`
 	// Released: everything but the record has been given back. Until then a
 	// stop is to be repeated.
 	Released bool `json:"released,omitempty"`

@@ -58,6 +58,7 @@ func (s *Service) forget(p *Pod) error {
 		return fmt.Errorf("remove pod directory: %w", err)
 	}
 	r := p.Record()
+	s.SELinux.Release(r.Labels)
 	s.index.Remove(r.ID, r.Name)
 	if r.State != Creating { // of which nobody has heard
 		p.changed(runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT)

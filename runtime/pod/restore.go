@@ -28,6 +28,7 @@ func (s *Service) Restore() error {
 			s.Log.Error("pod not restored", "pod", p.Record().ID, "error", err)
 			continue
 		}
+		s.SELinux.Reserve(p.Record().Labels)
 		s.check(p)
 	}
 	return nil

@@ -105,6 +105,7 @@ func (s *Service) run(ctx context.Context, p *Pod) (err error) {
 		name string
 		do   func(context.Context, *Pod) error
 	}{
+		{"labels", s.makeLabels},
 		{"namespaces", s.makeNamespaces},
 		{"reaper", s.startReaper}, // before the network: a plugin may look for processes of the pod
 		{"network", s.setUpNetwork},
@@ -119,6 +120,12 @@ func (s *Service) run(ctx context.Context, p *Pod) (err error) {
 		}
 	}
 	return s.open(ctx, p)
+}
+
+func (s *Service) makeLabels(_ context.Context, p *Pod) error {
+	labels, err := s.SELinux.Pod(p.Record().Config.GetLinux().GetSecurityContext().GetSelinuxOptions())
+	p.note(func(r *Record) { r.Labels = labels })
+	return err
 }
 
 // makeNamespaces pins what the pod does not share with the node.

@@ -12,6 +12,7 @@ import (
 	"github.com/berth-cri/berth/cni/network"
 	"github.com/berth-cri/berth/runtime/cgroup"
 	"github.com/berth-cri/berth/runtime/index"
+	"github.com/berth-cri/berth/runtime/selinux"
 	"golang.org/x/sync/singleflight"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -33,7 +34,8 @@ type Options struct {
 	StateDir string // <state>/pods
 	Network  Network
 	Cgroups  *cgroup.Manager
-	Settings Settings // of the beginning
+	Settings Settings         // of the beginning
+	SELinux  *selinux.SELinux // nil: pods have no labels
 	// UserNamespaces says why no pod can have a user namespace of its own, or nil.
 	UserNamespaces func() error
 	// Changed hears what happens to pods, in its order, when it has been

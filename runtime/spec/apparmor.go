@@ -57,3 +57,8 @@ func apparmor(in *Input, s *specs.Spec) error {
 	s.Process.ApparmorProfile = in.Resolved.AppArmorProfile
 	return nil
 }
+
+func selinuxLabels(in *Input, s *specs.Spec) error {
+	s.Process.SelinuxLabel, s.Linux.MountLabel = in.ProcessLabel, in.MountLabel
+	return nil
+}

@@ -27,6 +27,7 @@ var steps = []step{
 	{"capabilities", capabilities},
 	{"seccomp", seccomp}, // after capabilities: the default profile depends on them
 	{"apparmor", apparmor},
+	{"selinux", selinuxLabels},
 	{"rlimits", rlimits},
 	{"oom", oomScore},
 	{"resources", resources},

@@ -21,6 +21,8 @@ type Input struct {
 	CgroupsPath string
 	Node        Node
 	Resolved    Resolved
+	// ProcessLabel and MountLabel are SELinux's; empty: the policy decides.
+	ProcessLabel, MountLabel string
 }
 
 // Pod is the pod that the container joins.

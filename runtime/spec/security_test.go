@@ -200,9 +200,33 @@ func TestAppArmorProfile(t *testing.T) {
 		})
 	}
 	tryEach(t, func(s *specs.Spec) any { return s.Process.ApparmorProfile }, map[string]outcome{
-		"none":                  {in: on(), want: ""},
-		"one":                   {in: on(func(in *Input) { in.Resolved.AppArmorProfile = "p" }), want: "p"},
-		"labels of SELinux":     {in: on(secure(func(s *security) { s.SelinuxOptions = &runtimeapi.SELinuxOption{Level: "s0"} })), kind: errdefs.IsNotImplemented, want: "selinux_options"},
-		"labels without a word": {in: on(secure(func(s *security) { s.SelinuxOptions = &runtimeapi.SELinuxOption{} })), want: ""},
+		"none": {in: on(), want: ""},
+		"one":  {in: on(func(in *Input) { in.Resolved.AppArmorProfile = "p" }), want: "p"},
+	})
+}
+
+func TestSELinuxStep(t *testing.T) {
+	asked := func(o *runtimeapi.SELinuxOption) func(*Input) {
+		return secure(func(s *security) { s.SelinuxOptions = o })
+	}
+	level := func(l string) func(*Input) { return asked(&runtimeapi.SELinuxOption{Level: l}) }
+	bad := func(l string) outcome {
+		return outcome{in: on(level(l)), kind: errdefs.IsInvalidArgument, want: "selinux_options.level"}
+	}
+	tryEach(t, func(s *specs.Spec) any { return s.Process.SelinuxLabel + " " + s.Linux.MountLabel }, map[string]outcome{
+		"a host without":            {in: on(asked(&runtimeapi.SELinuxOption{User: "u", Role: "r", Type: "spc_t", Level: "s0"})), want: " "},
+		"labels":                    {in: on(func(in *Input) { in.ProcessLabel, in.MountLabel = "p", "m" }), want: "p m"},
+		"labels without a word":     {in: on(asked(&runtimeapi.SELinuxOption{})), want: " "},
+		"a level":                   {in: on(level("s0:c4,c5")), want: " "},
+		"a range of categories":     {in: on(level("s0:c0.c1023,c3")), want: " "},
+		"a range of levels":         {in: on(level("s0-s15:c0.c1023")), want: " "},
+		"a comma for a colon":       bad("s0,c4,c5"),
+		"no sensitivity":            bad("c4"),
+		"categories without end":    bad("s0:c4,"),
+		"a category of five digits": bad("s0:c10000"),
+		"an option of a mount":      bad(`s0",dev="`),
+		"a type with a colon":       {in: on(asked(&runtimeapi.SELinuxOption{Type: "a_t:s0"})), kind: errdefs.IsInvalidArgument, want: "selinux_options.type"},
+		"a user with a quote":       {in: on(asked(&runtimeapi.SELinuxOption{User: `u"`})), kind: errdefs.IsInvalidArgument, want: "selinux_options.user"},
+		"a role of two words":       {in: on(asked(&runtimeapi.SELinuxOption{Role: "a b"})), kind: errdefs.IsInvalidArgument, want: "selinux_options.role"},
 	})
 }

@@ -85,9 +85,9 @@ func TestValidatePodConfig(t *testing.T) {
 		}, "linux.resources.cpuset_cpus", errdefs.IsInvalidArgument},
 		"a name of two arguments": {func(c *pod) { c.Metadata.Name = "a;K8S_POD_UID=b" }, "metadata.name", errdefs.IsInvalidArgument},
 		"a name of two lines":     {func(c *pod) { c.Metadata.Namespace = "a\nb" }, "metadata.namespace", errdefs.IsInvalidArgument},
-		"labels of SELinux": {secure(func(s *runtimeapi.LinuxSandboxSecurityContext) {
-			s.SelinuxOptions = &runtimeapi.SELinuxOption{Type: "t"}
-		}), "selinux_options", errdefs.IsNotImplemented},
+		"a wrong label of SELinux": {secure(func(s *runtimeapi.LinuxSandboxSecurityContext) {
+			s.SelinuxOptions = &runtimeapi.SELinuxOption{Type: "spc_t", Level: "s0,c1"}
+		}), "selinux_options.level", errdefs.IsInvalidArgument},
 		"a sysctl of the network":         {sysctl("net.ipv4.ip_forward", "1", nil), "", nil},
 		"a sysctl with slashes":           {sysctl("net/ipv4/conf/eth0.1/forwarding", "1", nil), "", nil},
 		"a sysctl of IPC":                 {sysctl("kernel.shmmax", "1", nil), "", nil},

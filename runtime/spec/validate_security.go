@@ -3,6 +3,7 @@ package spec
 import (
 	"fmt"
 	"math"
+	"regexp"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -126,8 +127,25 @@ func validateTarget(o *runtimeapi.NamespaceOption) error {
 }
 
 func validateSELinux(o *runtimeapi.SELinuxOption) error {
-	if o.GetUser() == "" && o.GetRole() == "" && o.GetType() == "" && o.GetLevel() == "" {
-		return nil
+	for _, f := range []struct{ field, value string }{{"user", o.GetUser()}, {"role", o.GetRole()}, {"type", o.GetType()}} {
+		if !labelPart.MatchString(f.value) {
+			return invalid(securityContext+"selinux_options."+f.field, f.value, "not part of a label")
+		}
 	}
-	return notYet(securityContext+"selinux_options", "SELinux labels are")
+	if l := o.GetLevel(); l != "" && !labelLevel.MatchString(l) {
+		return invalid(securityContext+"selinux_options.level", l, "not a level such as s0:c1,c2")
+	}
+	return nil
 }
+
+// A label is user:role:type:level. Whether the policy knows it is for the host
+// to say; whether it has the form, on every host.
+var (
+	labelPart  = regexp.MustCompile(`^[A-Za-z0-9_.-]*$`)
+	labelLevel = regexp.MustCompile(`^` + oneLevel + `(-` + oneLevel + `)?$`)
+)
+
+const (
+	categories = `c[0-9]{1,4}(\.c[0-9]{1,4})?`
+	oneLevel   = `s[0-9]{1,2}(:` + categories + `(,` + categories + `)*)?`
+)

@@ -66,8 +66,7 @@ func TestInvalidPods(t *testing.T) {
 	_, err := n.rt.RunPodSandbox(n.ctx(), &runtimeapi.RunPodSandboxRequest{})
 	wantInvalid(t, "no configuration", err, "config")
 	for name, change := range map[string]func(*config){
-		"Windows":        func(c *config) { c.Windows = &runtimeapi.WindowsPodSandboxConfig{} },
-		"SELinux labels": func(c *config) { c.Linux.SecurityContext.SelinuxOptions = &runtimeapi.SELinuxOption{Type: "t"} },
+		"Windows": func(c *config) { c.Windows = &runtimeapi.WindowsPodSandboxConfig{} },
 	} {
 		_, err := n.runPod(n.ctx(), n.podConfig("p", change))
 		wantCode(t, name, err, codes.Unimplemented)
@@ -197,8 +196,8 @@ func TestInvalidContainers(t *testing.T) {
 			s.Apparmor = &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost, LocalhostRef: "p"}
 		}), codes.FailedPrecondition, []string{"apparmor", "AppArmor"}},
 		"SELinux label": {security(func(s *runtimeapi.LinuxContainerSecurityContext) {
-			s.SelinuxOptions = &runtimeapi.SELinuxOption{Level: "s0"}
-		}), codes.Unimplemented, []string{"selinux_options"}},
+			s.SelinuxOptions = &runtimeapi.SELinuxOption{Level: "s0,c4"}
+		}), codes.InvalidArgument, []string{"selinux_options.level"}},
 		"missing profile": {security(func(s *runtimeapi.LinuxContainerSecurityContext) {
 			s.Seccomp = &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost, LocalhostRef: "/no/such.json"}
 		}), codes.FailedPrecondition, []string{"seccomp", "/no/such.json"}},

@@ -215,6 +215,24 @@ func TestConfinement(t *testing.T) {
 	}
 }
 
+// TestLabelsWithoutSELinux: pods carry labels for those nodes that have it
+// (Cilium's do), and the kubelet asks for volumes to be relabelled everywhere.
+func TestLabelsWithoutSELinux(t *testing.T) {
+	n := newNode(t)
+	n.pull(busybox)
+	label := &runtimeapi.SELinuxOption{User: "system_u", Role: "system_r", Type: "spc_t", Level: "s0:c1,c2"}
+	pod := n.pod(n.podConfig("labelled", func(c *runtimeapi.PodSandboxConfig) { c.Linux.SecurityContext.SelinuxOptions = label }))
+	dir := n.path("volume")
+	n.write("volume/file", "content")
+	out, _ := n.output(pod, "c", "cat /volume/file", func(c *runtimeapi.ContainerConfig) {
+		c.Linux.SecurityContext.SelinuxOptions = label
+		c.Mounts = []*runtimeapi.Mount{{ContainerPath: "/volume", HostPath: dir, SelinuxRelabel: true}}
+	})
+	if out != "content" {
+		t.Errorf("got %q", out)
+	}
+}
+
 func TestDevices(t *testing.T) {
 	n := newNode(t)
 	n.pull(busybox)

@@ -20,6 +20,7 @@ var levels = map[string]int{
 	"runtime/monitor":  2,
 	"runtime/oci":      2,
 	"runtime/rootfs":   2,
+	"runtime/selinux":  2,
 	"runtime/spec":     2,
 	"runtime/stats":    2,
 	"imageservice":     2,

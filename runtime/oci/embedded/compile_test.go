@@ -3,6 +3,7 @@ package embedded
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -183,6 +184,50 @@ func TestCompileRefuses(t *testing.T) {
 	}
 	if _, err := CompileExec(&specs.Spec{}, &specs.Process{}); !errors.Is(err, errdefs.ErrInvalidArgument) {
 		t.Errorf("exec without a container: %v", err)
+	}
+}
+
+// TestMountLabel looks at the plan: few machines have SELinux.
+func TestMountLabel(t *testing.T) {
+	const label = "system_u:object_r:container_file_t:s0:c1,c2"
+	s := specOf("true")
+	s.Linux.MountLabel = label
+	s.Linux.MaskedPaths = []string{"/masked"}
+	s.Mounts = nil
+	for _, kind := range []string{"proc", "sysfs", "tmpfs", "devpts", "mqueue"} {
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/" + kind, Type: kind, Source: kind})
+	}
+	p, err := Compile(s, Overlay{Lower: []string{"/l"}, Upper: "/u", Work: "/w"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps, err := plan.Decode(p.Plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const whole, own = "the file system", "the directory"
+	want := map[string]string{"root": whole, "masked": whole, "tmpfs": whole, "devpts": whole, "mqueue": own}
+	got := map[string]string{}
+	note := func(name string, options []string, directory string) {
+		if slices.Contains(options, "context="+label) {
+			got[name] += whole
+		}
+		if directory == label {
+			got[name] += own
+		}
+	}
+	for _, step := range steps {
+		switch s := step.(type) {
+		case *plan.RootOverlay:
+			note("root", s.Options, "")
+		case *plan.MaskedPath:
+			note("masked", s.Options, "")
+		case *plan.Mount:
+			note(s.Type, s.Options, s.Label)
+		}
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("got  %v\nwant %v", got, want)
 	}
 }
 

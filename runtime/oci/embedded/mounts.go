@@ -69,13 +69,20 @@ func (c *compilation) mount(m specs.Mount) error {
 		}
 		o.own.set &^= unix.MOUNT_ATTR_RDONLY
 	}
-	if labelled := m.Type != "proc" && m.Type != "sysfs"; labelled {
+	label := ""
+	switch m.Type {
+	case "proc", "sysfs":
+	case "mqueue":
+		// It is one file system for the whole IPC namespace, which exists already: with
+		// another label than that one's it cannot be mounted.
+		label = c.spec.Linux.MountLabel
+	default:
 		o.data = append(o.data, c.label()...)
 	}
 	step := &plan.Mount{
 		Type: m.Type, Source: m.Source, Target: target, Options: o.data,
 		Attributes: o.own.set, Changes: o.changes(false),
-		InProc: allowed, PlainTarget: m.Type == "proc" || m.Type == "sysfs",
+		InProc: allowed, PlainTarget: m.Type == "proc" || m.Type == "sysfs", Label: label,
 	}
 	if m.Type == "tmpfs" && target == "/dev" {
 		c.ownDev(step)

@@ -64,6 +64,10 @@ func (c *compilation) hasNamespace(t specs.LinuxNamespaceType) bool {
 }
 
 func (c *compilation) keyring() error {
+	if p := c.spec.Process; p != nil && p.SelinuxLabel != "" && hasSELinux() {
+		// The program could not use the keyring of another domain. Undone by execve.
+		c.add(&plan.ExecLabel{Path: "keycreate", Value: p.SelinuxLabel})
+	}
 	c.add(&plan.Keyring{})
 	return nil
 }

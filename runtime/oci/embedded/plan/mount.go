@@ -17,8 +17,9 @@ type Mount struct {
 	Options              []string // "key" or "key=value", of the file system
 	Attributes           uint64   // MOUNT_ATTR_*
 	Changes              []Change
-	InProc               bool // the target may be in procfs
-	PlainTarget          bool // the target must not be reached through a symbolic link
+	InProc               bool   // the target may be in procfs
+	PlainTarget          bool   // the target must not be reached through a symbolic link
+	Label                string // SELinux's, of its root directory
 }
 
 // Bind mounts a file or directory of the host.
@@ -123,6 +124,7 @@ func (s *Mount) fields(c *codec) {
 	list(c, &s.Changes, change)
 	flag(c, &s.InProc)
 	flag(c, &s.PlainTarget)
+	text(c, &s.Label)
 }
 
 func (s *Bind) fields(c *codec) {
