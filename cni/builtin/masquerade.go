@@ -63,20 +63,39 @@ func masquerade(addrs []netip.Prefix, by string) error {
 			rule(c, ch, f.match(append(f.inside(f.daddr, a, expr.CmpOpNeq), &expr.Masq{})...)...)
 		}
 	})
-	err := rules.apply(func(c *nftables.Conn) error {
+	// An address that somebody left behind, killed before its DEL, is ours now: the
+	// lease says so. Adding what is there already would leave it with the other's
+	// comment, so it is added, taken away and added; and where the old one leads
+	// to another chain, so that the first step fails, taken away first.
+	steps := func(all ...func(*nftables.Conn, *nftables.Set, []nftables.SetElement) error) error {
+		return rules.apply(func(c *nftables.Conn) error {
+			for _, a := range addrs {
+				set, _ := masqSet(a.Addr())
+				for _, step := range all {
+					err := step(c, set, []nftables.SetElement{{
+						Key:         a.Addr().AsSlice(),
+						VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: masqChain(a)},
+						Comment:     by,
+					}})
+					if err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		})
+	}
+	add, take := (*nftables.Conn).SetAddElements, (*nftables.Conn).SetDeleteElements
+	err := steps(add, take, add)
+	if errors.Is(err, unix.EEXIST) {
 		for _, a := range addrs {
 			set, _ := masqSet(a.Addr())
-			err := c.SetAddElements(set, []nftables.SetElement{{
-				Key:         a.Addr().AsSlice(),
-				VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: masqChain(a)},
-				Comment:     by,
-			}})
-			if err != nil {
-				return err
+			if err := remove(set, []nftables.SetElement{{Key: a.Addr().AsSlice()}}); err != nil {
+				return fmt.Errorf("masquerade %v: replace: %w", addrs, err)
 			}
 		}
-		return nil
-	})
+		err = steps(add)
+	}
 	if err != nil {
 		return fmt.Errorf("masquerade %v: %w", addrs, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/berth-cri/berth/cni/builtin"
 	"github.com/berth-cri/berth/fault"
 	"github.com/berth-cri/berth/linux/namespace"
 )
@@ -37,10 +38,16 @@ func (m *Manager) Teardown(ctx context.Context, p Pod) error {
 }
 
 // Leftovers frees what was recorded before the machine was rebooted. The
-// namespaces are gone, the leases are not.
+// namespaces are gone, the leases are not. It also takes away the rules of pods
+// that are gone with their record, this node's or those of one that is no more.
 func (m *Manager) Leftovers(ctx context.Context) error {
-	all, err := m.Recorded()
+	dead, err := builtin.RemoveDead()
+	if dead > 0 {
+		m.opts.Logger.Warn("rules of pods that are gone are removed", "elements", dead)
+	}
 	errs := []error{err}
+	all, err := m.Recorded()
+	errs = append(errs, err)
 	for i := range all {
 		if all[i].FromEarlierBoot() && ctx.Err() == nil {
 			errs = append(errs, m.detach(context.WithoutCancel(ctx), &all[i], ""))

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -83,7 +84,7 @@ func OverlayAt(dir string) Overlay {
 	if err != nil {
 		return absent(err)
 	}
-	dir, err = os.MkdirTemp(dir, ".berth-probe-")
+	dir, err = os.MkdirTemp(dir, tryPrefix+"*")
 	if err != nil {
 		return absent(err)
 	}
@@ -112,11 +113,33 @@ func UserNamespacesAt(dir string) Feature {
 	if err != nil {
 		return present(err)
 	}
-	if dir, err = os.MkdirTemp(dir, ".berth-probe-"); err != nil {
+	if dir, err = os.MkdirTemp(dir, tryPrefix+"*"); err != nil {
 		return present(err)
 	}
 	defer os.RemoveAll(dir)
 	return present(idMapped(dir))
+}
+
+// tryPrefix starts the names of the directories that tries are made in.
+const tryPrefix = ".berth-probe-"
+
+// tryLimit is far longer than any try takes.
+const tryLimit = time.Minute
+
+// RemoveLeftovers removes from dir what a process that was killed during a try
+// has left. Mounts are none: they ended with it.
+func RemoveLeftovers(dir string) error {
+	all, err := filepath.Glob(filepath.Join(dir, tryPrefix+"*")) // dir has no pattern in it, or nothing is found
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, path := range all {
+		if info, err := os.Lstat(path); err == nil && info.IsDir() && time.Since(info.ModTime()) > tryLimit {
+			errs = append(errs, os.RemoveAll(path))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // tryOverlay calls mount in a mount namespace of its own. Each try has its own
