@@ -3,17 +3,18 @@
 export CGO_ENABLED := 0
 export GOFLAGS     := -buildvcs=false
 
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+VERSION := $(shell hack/version)
 LDFLAGS := -s -w -X main.version=$(VERSION)
+BIN     ?= bin
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint bench conformance vm-test clean
+.PHONY: help build run test lint bench conformance vm-test install deb package-test clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build the static binaries berth, berth-monitor and berth-init into bin/
-	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+	go build -trimpath -ldflags '$(LDFLAGS)' -o '$(BIN)/' ./cmd/...
 
 run: build ## Build, then run the daemon in the foreground with its builtin network (as root)
 	@go run ./hack/serve $(ARGS)
@@ -35,5 +36,14 @@ conformance: ## Run critest against a daemon started for it: see test/conformanc
 vm-test: ## Test on cgroup v2 with systemd and AppArmor, in an emulated VM (as root): see test/vm/README.md
 	test/vm/suite $(ARGS)
 
+install: build ## Install to PREFIX (/usr/local) below DESTDIR: programs, unit, default configuration, manual, completions
+	packaging/install
+
+deb: ## Build the Debian package into dist/, for this machine or ARCH=arm64
+	packaging/deb/build $(ARCH)
+
+package-test: ## Install, upgrade, restart, remove and purge the package under running pods, in the VM (as root)
+	test/packaging/run $(ARGS)
+
 clean: ## Remove what was built
-	rm -rf bin
+	rm -rf bin dist

@@ -46,7 +46,7 @@ Interface on a unix socket; its clients are the kubelet and crictl.
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(serveCommand(), configCommand(), doctorCommand(), versionCommand())
+	root.AddCommand(serveCommand(), configCommand(), cleanupCommand(), doctorCommand(), versionCommand())
 	root.AddCommand(operator.Commands()...)
 	return root
 }

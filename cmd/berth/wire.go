@@ -133,6 +133,11 @@ func runServe(ctx context.Context, cfg *config.Config, from source, hangup <-cha
 	log.Info("serving", "socket", cfg.Listen)
 	notify(log, daemon.SdNotifyReady)
 
+	go func() {
+		if err := watchdog(background, cfg.Listen, log); err != nil {
+			log.Error("the watchdog is not fed", "error", err)
+		}
+	}()
 	go d.bin.Run(background, func(err error) { log.Warn("trash", "error", err) })
 	go d.node.Clean(background, supervisor)
 
@@ -282,13 +287,14 @@ func (d *daemonParts) supervise(ctx context.Context) (*monitor.Supervisor, error
 	var s *monitor.Supervisor
 	connected := make(chan struct{})
 	s, err = monitor.Supervise(ctx, monitor.Options{
-		Socket:   filepath.Join(d.cfg.State, "monitor.sock"),
-		StateDir: d.cfg.State,
-		Binary:   binary,
-		Init:     initPath,
-		Build:    version,
-		Log:      d.log,
-		Adopt:    func() []monitor.AdoptRequest { return append(d.pods.Adoptable(), d.all.Adoptable()...) },
+		Socket:    filepath.Join(d.cfg.State, "monitor.sock"),
+		StateDir:  d.cfg.State,
+		Binary:    binary,
+		Init:      initPath,
+		Build:     version,
+		Log:       d.log,
+		Connected: func(pid int) { settle(pid, d.log) },
+		Adopt:     func() []monitor.AdoptRequest { return append(d.pods.Adoptable(), d.all.Adoptable()...) },
 		OnExit: func(e monitor.Exit) {
 			go func() { // beside each other: what follows an exit takes as long as a cgroup's removal
 				<-connected
@@ -310,6 +316,9 @@ func (d *daemonParts) supervise(ctx context.Context) (*monitor.Supervisor, error
 func userNamespaces(root string) func() error {
 	answer := make(chan error, 1)
 	go func() {
+		if err := probe.RemoveLeftovers(root); err != nil {
+			slog.Warn("remove what an earlier look at the disk left", "error", err)
+		}
 		if f := probe.UserNamespacesAt(root); !f.OK {
 			answer <- errors.New(f.Why)
 		}

@@ -33,6 +33,9 @@ type Options struct {
 	// OnExit hears of every exit of a container, at least once and one at a
 	// time. It may call the Supervisor.
 	OnExit func(Exit)
+	// Connected hears of the process that serves, after each start of one and at
+	// each new connection, before anything is asked of it.
+	Connected func(pid int)
 	// OnLost hears that the monitor died and is being replaced.
 	OnLost func(error)
 }
@@ -200,6 +203,9 @@ func (s *Supervisor) connect(ctx context.Context) (*client, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if s.opts.Connected != nil {
+		s.opts.Connected(c.monitor.Pid)
 	}
 	if c.monitor.Build != s.opts.Build {
 		c = s.upgrade(ctx, c)
