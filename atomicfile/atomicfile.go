@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"github.com/containerd/errdefs"
 )
 
 // MaxRecord bounds what ReadJSON takes, in bytes. A record that is larger was
@@ -89,6 +91,9 @@ func WriteJSONDurable(path string, v any) error {
 
 func encode(v any) ([]byte, error) {
 	b, err := json.MarshalIndent(v, "", " ")
+	if err == nil && len(b) >= MaxRecord { // nobody could read it again
+		err = fmt.Errorf("a record of %d bytes, %d are allowed: %w", len(b), MaxRecord, errdefs.ErrInvalidArgument)
+	}
 	return append(b, '\n'), err
 }
 

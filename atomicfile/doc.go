@@ -5,5 +5,5 @@
 // that a killed writer left is named ".tmp-*" and is nobody's record. Write
 // is for tmpfs (nothing there outlives a power cut), WriteDurable for disks.
 //
-// May import: the standard library.
+// May import: the standard library and errdefs.
 package atomicfile

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/berth-cri/berth/runtime/spec"
 	"github.com/containerd/errdefs"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -11,8 +12,8 @@ import (
 // Exec grants the streams of a command and answers with their URL. CRI: one of
 // stdin, stdout and stderr must be true; with a terminal stderr must be false.
 func (s *Server) Exec(_ context.Context, r *runtimeapi.ExecRequest) (*runtimeapi.ExecResponse, error) {
-	if len(r.GetCmd()) == 0 || r.Cmd[0] == "" {
-		return nil, fmt.Errorf("exec in container %s: cmd is empty: %w", r.GetContainerId(), errdefs.ErrInvalidArgument)
+	if err := spec.ValidateCommand(r.GetCmd()); err != nil {
+		return nil, fmt.Errorf("exec in container %s: %w", r.GetContainerId(), err)
 	}
 	if err := checkStreams(r); err != nil {
 		return nil, fmt.Errorf("exec in container %s: %w", r.GetContainerId(), err)

@@ -140,6 +140,9 @@ func (s *Service) CancelPulls() { s.puller.Close() }
 // what is here is not loaded again.
 func (s *Service) Pull(ctx context.Context, r PullRequest) (id string, err error) {
 	ref, err := reference.Parse(r.Image)
+	if err == nil && strings.HasPrefix(r.Image, "sha256:") {
+		err = fmt.Errorf("%q is an id, which no registry knows: %w", r.Image, errdefs.ErrInvalidArgument)
+	}
 	if err != nil {
 		return "", fmt.Errorf("pull image: %w", err)
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/berth-cri/berth/runtime/index"
 	"github.com/berth-cri/berth/runtime/monitor"
 	"github.com/berth-cri/berth/runtime/oci/embedded"
-	"github.com/containerd/errdefs"
+	"github.com/berth-cri/berth/runtime/spec"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -33,8 +33,8 @@ func (s *Service) executable(id string, args []string) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(args) == 0 || args[0] == "" {
-		return nil, fmt.Errorf("cmd is empty: %w", errdefs.ErrInvalidArgument)
+	if err := spec.ValidateCommand(args); err != nil {
+		return nil, err
 	}
 	return c, c.CheckRunning("exec")
 }
@@ -154,6 +154,7 @@ func (c *Container) prepareTerminalExec(args []string, w *window) (embedded.Prep
 		return embedded.Prepared{}, err
 	}
 	p := *sp.Process
+	p.Env = exactEnv(p.Env, c.rec.Config.GetEnvs())
 	p.Args, p.Terminal, p.ConsoleSize = args, true, nil
 	if columns, rows, ok := w.now(); ok {
 		p.ConsoleSize = &specs.Box{Width: uint(columns), Height: uint(rows)}

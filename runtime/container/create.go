@@ -106,6 +106,7 @@ func (s *Service) create(ctx context.Context, p *pod.Pod, name string, cfg *runt
 	if err := fault.Hit("container.create.record"); err != nil {
 		return "", err
 	}
+	r.RawEnv = rawEnv(cfg)
 	if err := atomicfile.WriteJSON(c.file(recordFile), r); err != nil {
 		return "", fmt.Errorf("write container record: %w", err)
 	}

@@ -33,6 +33,7 @@ type Record struct {
 	Config     *runtimeapi.ContainerConfig `json:"config"`
 	ImageID    string                      `json:"imageID"`
 	ImageRef   string                      `json:"imageRef"`          // a repo digest where the image has one, else its id
+	RawEnv     map[int][]byte              `json:"rawEnv,omitempty"`  // values of config.envs that are no text, which the JSON of the CRI's types would change
 	ImageName  string                      `json:"imageName"`         // for people: the tag that they asked for, where it is known
 	Layers     []digest.Digest             `json:"layers"`            // diffIDs, base first; held in the image store
 	Volumes    []digest.Digest             `json:"volumes,omitempty"` // the same of all image volumes together, in no order
@@ -195,6 +196,7 @@ func load(dir string) (*Container, error) {
 	if r.Version != recordVersion || r.ID != filepath.Base(dir) || r.Config.GetMetadata() == nil {
 		return nil, fmt.Errorf("container record of %q, version %d, does not belong in %s", r.ID, r.Version, dir)
 	}
+	restoreEnv(r.Config, r.RawEnv)
 	var s Status
 	if err := atomicfile.ReadJSON(filepath.Join(dir, statusFile), &s); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err

@@ -9,8 +9,12 @@ import (
 )
 
 // maxString is the longest argument or variable that execve takes
-// (MAX_ARG_STRLEN).
-const maxString = 128 << 10
+// (MAX_ARG_STRLEN), maxStrings what it takes in all, with the stack as large as
+// it may be (fs/exec.c bprm_stack_limits).
+const (
+	maxString  = 128 << 10
+	maxStrings = 6 << 20
+)
 
 // ValidateContainerConfig refuses a container configuration that is wrong in
 // itself, or that asks for what Berth cannot give.
@@ -64,14 +68,13 @@ func ValidateContainerConfig(c *runtimeapi.ContainerConfig) error {
 // validateProgram checks what execve would stumble over in the container, where
 // its error says less.
 func validateProgram(c *runtimeapi.ContainerConfig) error {
+	total := 0
 	for _, l := range []struct {
 		field string
 		list  []string
 	}{{"command", c.GetCommand()}, {"args", c.GetArgs()}} {
-		for i, v := range l.list {
-			if err := execString(fmt.Sprintf("%s[%d]", l.field, i), v); err != nil {
-				return err
-			}
+		if err := validateWords(l.field, l.list, &total); err != nil {
+			return err
 		}
 	}
 	for i, e := range c.GetEnvs() {
@@ -79,16 +82,37 @@ func validateProgram(c *runtimeapi.ContainerConfig) error {
 		if e.GetKey() == "" || strings.Contains(e.GetKey(), "=") {
 			return invalid(field+".key", e.GetKey(), "must not be empty or contain =")
 		}
-		if err := execString(field, e.GetKey()+"="+string(e.GetValue())); err != nil {
+		if err := execString(field, e.GetKey()+"="+string(e.GetValue()), &total); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func execString(field, v string) error {
+// ValidateCommand checks the words of a command in a container.
+func ValidateCommand(words []string) error {
+	if len(words) == 0 || words[0] == "" {
+		return invalid("cmd", "", "empty")
+	}
+	return validateWords("cmd", words, new(int))
+}
+
+func validateWords(field string, words []string, total *int) error {
+	for i, v := range words {
+		if err := execString(fmt.Sprintf("%s[%d]", field, i), v, total); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// execString checks one string for execve, and adds it to what there is of them.
+func execString(field, v string, total *int) error {
 	if len(v) >= maxString {
 		return invalid(field, v, fmt.Sprintf("%d bytes, the kernel takes %d", len(v), maxString-1))
+	}
+	if *total += len(v) + 1; *total > maxStrings {
+		return invalid(field, v, fmt.Sprintf("with this the program gets more than %d bytes, which the kernel does not take", maxStrings))
 	}
 	return noNUL(field, v)
 }

@@ -131,6 +131,9 @@ func validateLinuxPod(l *runtimeapi.LinuxPodSandboxConfig) error {
 	if _, err := seccompProfile(sc); err != nil {
 		return err
 	}
+	if _, err := profileOf(securityContext+"apparmor", sc.GetApparmor(), "", ""); err != nil {
+		return err
+	}
 	if err := ValidateResources("linux.overhead", l.GetOverhead()); err != nil {
 		return err
 	}

@@ -72,6 +72,9 @@ func TestValidatePodConfig(t *testing.T) {
 		"a profile without a file": {secure(func(s *runtimeapi.LinuxSandboxSecurityContext) {
 			s.Seccomp = &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost}
 		}), "seccomp.localhost_ref", errdefs.IsInvalidArgument},
+		"a profile of AppArmor without a name": {secure(func(s *runtimeapi.LinuxSandboxSecurityContext) {
+			s.Apparmor = &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost}
+		}), "apparmor.localhost_ref", errdefs.IsInvalidArgument},
 		"an old profile":            {secure(func(s *runtimeapi.LinuxSandboxSecurityContext) { s.SeccompProfilePath = "runtime/default" }), "", nil},
 		"an old profile of no kind": {secure(func(s *runtimeapi.LinuxSandboxSecurityContext) { s.SeccompProfilePath = "profile" }), "seccomp_profile_path", errdefs.IsInvalidArgument},
 		"an overhead": {func(c *pod) {

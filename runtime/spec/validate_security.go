@@ -10,6 +10,9 @@ import (
 
 const securityContext = "linux.security_context."
 
+// maxGroups is the kernel's NGROUPS_MAX.
+const maxGroups = 65536
+
 func validateSecurity(sc *runtimeapi.LinuxContainerSecurityContext) error {
 	options := sc.GetNamespaceOptions()
 	if err := validateNamespaces(options); err != nil {
@@ -90,6 +93,9 @@ func validateIDs(user, group *runtimeapi.Int64Value, groups []int64) error {
 	}
 	if err := check("run_as_group", group.GetValue()); err != nil {
 		return err
+	}
+	if len(groups) > maxGroups {
+		return invalid(securityContext+"supplemental_groups", len(groups), fmt.Sprintf("a process has at most %d groups", maxGroups))
 	}
 	for i, g := range groups {
 		if err := check(fmt.Sprintf("supplemental_groups[%d]", i), g); err != nil {

@@ -10,6 +10,9 @@ import (
 // maxName bounds names that become part of others; Kubernetes allows 253.
 const maxName = 1024
 
+// maxPath is the longest path of a system call (PATH_MAX, with its NUL byte).
+const maxPath = 4095
+
 func noNUL(field, v string) error {
 	if strings.ContainsRune(v, 0) {
 		return invalid(field, v, "contains a NUL byte")
@@ -51,6 +54,8 @@ func requiredPath(field, v string) error {
 		return invalid(field, v, "missing")
 	case !path.IsAbs(v):
 		return invalid(field, v, "must be an absolute path")
+	case len(v) > maxPath:
+		return invalid(field, v, fmt.Sprintf("%d bytes, the kernel takes %d", len(v), maxPath))
 	}
 	return noNUL(field, v)
 }

@@ -354,3 +354,42 @@ func TestExecLosesItsGround(t *testing.T) {
 		return nil
 	})
 }
+
+// The values of variables are bytes, in the container and in what is run in it,
+// with a terminal or without.
+func TestEnvironmentOfBytes(t *testing.T) {
+	n := newNode(t)
+	n.pull(busybox)
+	pod := n.pod(n.podConfig("bytes", hostNetwork))
+	const script = `printf %s "$RAW" | od -An -tx1`
+	id := n.run(pod, containerConfig("c", script+"; sleep 1000; :", func(c *runtimeapi.ContainerConfig) {
+		c.Envs = []*runtimeapi.KeyValue{{Key: "RAW", Value: []byte("a\xff\x01\xc3")}, {Key: "PLAIN", Value: []byte("ü\n")}}
+	}))
+	const printed = " 61 ff 01 c3\n"
+	eventually(t, 10*time.Second, "the container has printed", func() error {
+		if got := n.logged(n.path("log/bytes/c.log"), "stdout"); got != printed {
+			return fmt.Errorf("%q", got)
+		}
+		return nil
+	})
+	if got, _ := n.exec(id, script); got != printed {
+		t.Errorf("in a command: %q", got)
+	}
+	n.restart()
+	if got, _ := n.exec(id, script); got != printed {
+		t.Errorf("in a command after a restart: %q", got)
+	}
+	_, err := n.rt.UpdateContainerResources(n.ctx(), &runtimeapi.UpdateContainerResourcesRequest{ContainerId: id, Linux: &runtimeapi.LinuxContainerResources{CpuShares: 300}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := n.exec(id, script); got != printed {
+		t.Errorf("in a command after an update: %q", got)
+	}
+	eachTransport(n, func(n *node, transport string) {
+		s := n.shell(transport, id, want{tty: true, stdin: true}, script)
+		if code := s.code(); code != 0 || s.out.String() != strings.ReplaceAll(printed, "\n", "\r\n") {
+			n.t.Errorf("in a command with a terminal: %q, code %d", s.out, code)
+		}
+	})
+}

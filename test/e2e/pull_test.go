@@ -90,6 +90,7 @@ func TestPullErrors(t *testing.T) {
 func TestPullWithCredentials(t *testing.T) {
 	n := newNode(t)
 	const user, password, token = "robot", "s3cr3t-password", "s3cr3t-token"
+	const identity = "s3cr3t-identity"
 	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
 	var leaked atomic.Bool
 	s := n.registryAt("basic.test")
@@ -120,6 +121,25 @@ func TestPullWithCredentials(t *testing.T) {
 		w.WriteHeader(401)
 		return true
 	})
+	// OAuth2: the identity token is posted, and an access token comes back.
+	oauth := n.registryAt("oauth.test")
+	oauth.Push(t, "x:1", smallImage(t, "w"))
+	oauth.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		switch {
+		case r.URL.Path == "/token":
+			if r.Method != http.MethodPost || r.FormValue("grant_type") != "refresh_token" || r.FormValue("refresh_token") != identity || r.FormValue("scope") != "repository:x:pull" {
+				w.WriteHeader(401)
+				return true
+			}
+			fmt.Fprintf(w, `{"access_token":%q}`, token)
+			return true
+		case r.Header.Get("Authorization") == "Bearer "+token:
+			return false
+		}
+		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s/token",service="e2e",scope="repository:x:pull"`, oauth.URL))
+		w.WriteHeader(401)
+		return true
+	})
 	open := n.registryAt("open.test")
 	open.Push(t, "x:1", smallImage(t, "z"))
 	open.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
@@ -143,6 +163,9 @@ func TestPullWithCredentials(t *testing.T) {
 		"for a token":                {"bearer.test/x:1", both, codes.OK},
 		"wrong for a token":          {"bearer.test/x:1", &runtimeapi.AuthConfig{Username: user, Password: "x"}, codes.Unauthenticated},
 		"a token":                    {"bearer.test/x:1", &runtimeapi.AuthConfig{RegistryToken: token}, codes.OK},
+		"an identity token":          {"oauth.test/x:1", &runtimeapi.AuthConfig{IdentityToken: identity}, codes.OK},
+		"another identity token":     {"oauth.test/x:1", &runtimeapi.AuthConfig{IdentityToken: "x"}, codes.Unauthenticated},
+		"an identity token, no more": {"oauth.test/x:1", &runtimeapi.AuthConfig{Username: user, Password: password}, codes.Unauthenticated},
 		"garbage":                    {"basic.test/x:1", &runtimeapi.AuthConfig{Auth: "%%%"}, codes.InvalidArgument},
 		"to a registry that is open": {"open.test/x:1", both, codes.OK},
 	} {
@@ -157,7 +180,7 @@ func TestPullWithCredentials(t *testing.T) {
 	if leaked.Load() {
 		t.Error("credentials were sent to a registry that did not ask")
 	}
-	for _, secret := range []string{password, token, strings.TrimPrefix(basic, "Basic ")} {
+	for _, secret := range []string{password, token, identity, strings.TrimPrefix(basic, "Basic ")} {
 		if strings.Contains(n.log.String(), secret) {
 			t.Errorf("%s is in the log", secret)
 		}

@@ -6,5 +6,5 @@
 //
 // Always true: a failure names the chain of imports that causes it.
 //
-// May import: the standard library and config.
+// May import: the standard library, config and the CRI types.
 package house
