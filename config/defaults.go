@@ -19,10 +19,9 @@ func DefaultTOML() []byte { return slices.Clone(defaultTOML) }
 // default.toml, so that a test can hold each against the other.
 func Default() *Config {
 	return &Config{
-		Root:                "/var/lib/berth",
-		State:               "/run/berth",
-		DefaultCgroupParent: "/berth",
-		Log:                 Log{Level: "info", Format: "text"},
+		Root:  "/var/lib/berth",
+		State: "/run/berth",
+		Log:   Log{Level: "info", Format: "text"},
 		GRPC: GRPC{
 			MaxRecvMessageSize: 16 << 20,
 			MaxSendMessageSize: 16 << 20,

@@ -137,19 +137,24 @@ func within(outer, inner string) bool {
 
 func (v *checker) cgroup() {
 	switch v.c.CgroupDriver {
-	case "", "cgroupfs":
-	case "systemd":
-		v.bad("cgroup_driver", `the "systemd" driver comes with a later version; use "cgroupfs"`)
+	case "", "cgroupfs", "systemd":
 	default:
-		v.bad("cgroup_driver", `%q is neither "cgroupfs" nor empty`, v.c.CgroupDriver)
+		v.bad("cgroup_driver", `%q is neither "cgroupfs" nor "systemd" nor empty`, v.c.CgroupDriver)
 	}
-	parent := v.c.DefaultCgroupParent
-	v.path("default_cgroup_parent", parent)
+	// Without a driver here, the one that is found on the host will say more.
+	parent, slice := v.c.DefaultCgroupParent, strings.HasSuffix(v.c.DefaultCgroupParent, ".slice")
 	switch {
-	case strings.HasSuffix(parent, ".slice"):
+	case parent == "":
+	case slice && v.c.CgroupDriver == "cgroupfs":
 		v.bad("default_cgroup_parent", "%q is a name for the systemd driver; the cgroupfs driver takes a path", parent)
-	case parent != filepath.Clean(parent) || parent == "/":
-		v.bad("default_cgroup_parent", "%q is not a plain path below the root cgroup", parent)
+	case slice:
+	case v.c.CgroupDriver == "systemd":
+		v.bad("default_cgroup_parent", "%q is not a slice, such as berth.slice, which the systemd driver takes", parent)
+	default:
+		v.path("default_cgroup_parent", parent)
+		if parent != filepath.Clean(parent) || parent == "/" {
+			v.bad("default_cgroup_parent", "%q is not a plain path below the root cgroup", parent)
+		}
 	}
 }
 

@@ -67,7 +67,7 @@ func measurable(t testing.TB, s *Server) {
 			t.Fatal(err)
 		}
 		c.Record().Cgroup = p.Record().Config.Linux.CgroupParent + "/" + c.Record().ID
-		cg, err := m.Create(c.Record().Cgroup, &specs.LinuxResources{})
+		cg, err := m.Create(t.Context(), c.Record().Cgroup, &specs.LinuxResources{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -115,11 +115,11 @@ func (r *report) cgroups() {
 	if !slices.Contains(c.Controllers, "hugetlb") {
 		r.add("hugepage limits", stateNote, "no hugetlb controller", "A limit of 0, which the kubelet always sends, is dropped; any other is an error.")
 	}
-	if c.Driver() == "systemd" {
-		r.add("cgroup driver", stateNote, "systemd runs this host",
-			"This version has the cgroupfs driver only: give the kubelet cgroupDriver: cgroupfs. The systemd driver comes with a later version.")
+	if c.Systemd && c.Driver() != "systemd" {
+		r.add("cgroup driver", stateNote, c.Driver()+", but systemd runs this host",
+			"The systemd driver needs cgroup v2 alone. The kubelet must use cgroupfs too.")
 	} else {
-		r.add("cgroup driver", stateOK, "cgroupfs", "")
+		r.add("cgroup driver", stateOK, c.Driver(), "")
 	}
 	r.feature("cgroup.kill", r.Kernel.CgroupKill, stateNote, "Containers without a PID namespace of their own are frozen and killed one process after the other.")
 	r.feature("clone into cgroup", r.Kernel.CloneIntoCgroup, stateNote, "New processes are moved into their cgroups before they run anything.")

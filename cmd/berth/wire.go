@@ -340,13 +340,20 @@ func (d *daemonParts) server() *cri.Server {
 	}
 	return cri.New(cri.Options{
 		Version: version, Pods: d.pods, Containers: d.all, Images: d.images, Network: d.network, Streams: d.streams,
-		CgroupDriver: runtimeapi.CgroupDriver_CGROUPFS, Handlers: handlers, Events: &d.events,
+		CgroupDriver: driverOf(d.cgroups), Handlers: handlers, Events: &d.events,
 		Features:      &runtimeapi.RuntimeFeatures{SupplementalGroupsPolicy: true, UserNamespacesHostNetwork: userns, MountOptions: true},
 		Configuration: func() error { return d.loaded.Load().problem() },
 		Info: func() map[string]any {
 			return map[string]any{"config": d.loaded.Load(), "apparmor": appArmorText(d.loaded.Load().cfg.Container), "selinux": seLinuxText(d.all.SELinux)}
 		},
 	})
+}
+
+func driverOf(m *cgroup.Manager) runtimeapi.CgroupDriver {
+	if m.Driver() == cgroup.Systemd {
+		return runtimeapi.CgroupDriver_SYSTEMD
+	}
+	return runtimeapi.CgroupDriver_CGROUPFS
 }
 
 // prepareState sees that the state directory is on a tmpfs: its records must

@@ -29,9 +29,10 @@ type Cgroup struct {
 	Systemd     bool     `json:"systemd"`     // systemd runs this host and wants to own its cgroups
 }
 
-// Driver is the kubelet's word for who manages cgroups here.
+// Driver is the kubelet's word for who manages cgroups here, unless the
+// configuration says otherwise.
 func (c Cgroup) Driver() string {
-	if c.Systemd {
+	if c.Systemd && c.Mode == CgroupV2 {
 		return "systemd"
 	}
 	return "cgroupfs"

@@ -34,7 +34,7 @@ func TestLifeOfACgroup(t *testing.T) {
 		if some, err := c.Populated(); err != nil || !some {
 			t.Errorf("populated: %v %v", some, err)
 		}
-		if _, err := m.Create(c.Path(), nil); !errdefs.IsAlreadyExists(err) {
+		if _, err := m.Create(context.Background(), c.Path(), nil); !errdefs.IsAlreadyExists(err) {
 			t.Errorf("second create of a living cgroup: %v", err)
 		}
 		if pids, _ := c.Pids(); len(pids) != 1 {
@@ -234,7 +234,7 @@ func TestCreateReplacesWhatAFailedStartLeft(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := m.Create(c.Path(), nil); err != nil {
+		if _, err := m.Create(context.Background(), c.Path(), nil); err != nil {
 			t.Fatal(err)
 		}
 		after, err := os.Stat(c.tracked())
@@ -246,9 +246,9 @@ func TestCreateReplacesWhatAFailedStartLeft(t *testing.T) {
 
 func TestFailedCreateLeavesNothing(t *testing.T) {
 	every(t, func(t *testing.T, m *Manager) {
-		p, _ := m.Path("", "bad")
+		p, _ := m.Path("", "pod", "bad")
 		res := &specs.LinuxResources{CPU: &specs.LinuxCPU{Cpus: "4000-4001"}, Memory: &specs.LinuxMemory{Limit: ptr(int64(1 << 30))}}
-		if _, err := m.Create(p, res); err == nil {
+		if _, err := m.Create(context.Background(), p, res); err == nil {
 			t.Fatal("processor 4000 was given")
 		}
 		for _, h := range m.trees {
@@ -261,11 +261,11 @@ func TestFailedCreateLeavesNothing(t *testing.T) {
 
 func TestParentsOfAPodAreMadeAndKept(t *testing.T) {
 	every(t, func(t *testing.T, m *Manager) {
-		p, err := m.Path(m.parent+"/burstable/pod-1", "one")
+		p, err := m.Path(m.parent+"/burstable/pod-1", "pod", "one")
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := m.Create(p, nil)
+		c, err := m.Create(context.Background(), p, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -300,7 +300,7 @@ func TestPruneRemovesOnlyAnEmptyParentOfOurOwn(t *testing.T) {
 	}
 	c = create(t, m, "two", nil)
 	end(t, c)
-	other, err := Open(Options{Parent: m.parent})
+	other, err := Open(Options{Driver: "cgroupfs", Parent: m.parent})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -322,7 +322,7 @@ func TestRootIsNobodysContainer(t *testing.T) {
 		if err := c.Remove(context.Background()); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("remove %q: %v", p, err)
 		}
-		if _, err := m.Create(p, nil); !errdefs.IsInvalidArgument(err) {
+		if _, err := m.Create(context.Background(), p, nil); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("create %q: %v", p, err)
 		}
 		if err := c.Set(&specs.LinuxResources{}); !errdefs.IsInvalidArgument(err) {
@@ -336,7 +336,7 @@ func BenchmarkCreateLimitRemove(b *testing.B) {
 	res := typical()
 	b.ResetTimer()
 	for b.Loop() {
-		c, err := m.Create(m.parent+"/one", res)
+		c, err := m.Create(context.Background(), m.parent+"/one", res)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -2,6 +2,7 @@ package cgroup
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,13 +19,18 @@ import (
 // Create makes the cgroup in every hierarchy and sets its limits. An empty one
 // of the same name, left by a start that failed, is replaced, counters and
 // all; one with processes is ErrAlreadyExists.
-func (m *Manager) Create(p string, res *specs.LinuxResources) (*Cgroup, error) {
+func (m *Manager) Create(ctx context.Context, p string, res *specs.LinuxResources) (*Cgroup, error) {
 	c := m.Load(p)
 	if err := c.checkPath(); err != nil {
 		return nil, fmt.Errorf("create cgroup: %w", err)
 	}
+	if m.scopes != nil {
+		if err := m.scopes.ensure(ctx, path.Dir(c.path)); err != nil {
+			return nil, fmt.Errorf("create cgroup %s: %w", c.path, err)
+		}
+	}
 	for i := range m.trees {
-		if err := m.makeLeaf(i, c.path); err != nil {
+		if err := m.makeLeaf(ctx, i, c.path); err != nil {
 			c.discard(i)
 			return nil, fmt.Errorf("create cgroup %s: %w", c.path, err)
 		}
@@ -45,7 +51,7 @@ func (c *Cgroup) discard(n int) {
 }
 
 // makeLeaf makes the container's directory in one tree.
-func (m *Manager) makeLeaf(i int, p string) error {
+func (m *Manager) makeLeaf(ctx context.Context, i int, p string) error {
 	h := &m.trees[i]
 	dir := h.dir(p)
 	// More than one try: a parent may go between our two calls (the kubelet
@@ -57,6 +63,8 @@ func (m *Manager) makeLeaf(i int, p string) error {
 			return m.fillCpuset(h, p)
 		case try == 3:
 			return err
+		case errors.Is(err, fs.ErrNotExist) && m.scopes != nil:
+			err = m.scopes.ensure(ctx, path.Dir(p))
 		case errors.Is(err, fs.ErrNotExist):
 			err = m.makeParents(h, path.Dir(p))
 		case errors.Is(err, fs.ErrExist):

@@ -116,7 +116,7 @@ func host(t testing.TB) *Manager {
 	if os.Geteuid() != 0 {
 		t.Skip("cgroups need root")
 	}
-	m, err := Open(Options{Parent: testParent(t)})
+	m, err := Open(Options{Driver: "cgroupfs", Parent: testParent(t)})
 	if err != nil {
 		t.Skipf("no cgroups here: %v", err)
 	}
@@ -131,7 +131,7 @@ func onlyTracking(t testing.TB) *Manager {
 	if m.unify < 0 {
 		t.Skip("no cgroup2 here")
 	}
-	v2, err := newManager([]hierarchy{m.trees[m.unify]}, testParent(t)+"-v2")
+	v2, err := newManager([]hierarchy{m.trees[m.unify]}, Options{Driver: "cgroupfs", Parent: testParent(t) + "-v2"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func onlyV1(t testing.TB) *Manager {
 	if len(trees) == 0 {
 		t.Skip("no cgroup v1 here")
 	}
-	v1, err := newManager(trees, testParent(t)+"-v1")
+	v1, err := newManager(trees, Options{Driver: "cgroupfs", Parent: testParent(t) + "-v1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,11 +199,11 @@ func every(t *testing.T, f func(*testing.T, *Manager)) {
 // create makes a cgroup that the test removes again.
 func create(t testing.TB, m *Manager, id string, res *specs.LinuxResources) *Cgroup {
 	t.Helper()
-	p, err := m.Path("", id)
+	p, err := m.Path("", "pod", id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := m.Create(p, res)
+	c, err := m.Create(context.Background(), p, res)
 	if err != nil {
 		t.Fatal(err)
 	}

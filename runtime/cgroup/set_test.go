@@ -153,8 +153,8 @@ func TestMissingControllerNamesTheField(t *testing.T) {
 	if _, ok := m.place["memory"]; ok {
 		t.Skip("the cgroup2 has the memory controller here")
 	}
-	p, _ := m.Path("", "one")
-	_, err := m.Create(p, &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(1 << 30))}})
+	p, _ := m.Path("", "pod", "one")
+	_, err := m.Create(t.Context(), p, &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(1 << 30))}})
 	if !errdefs.IsNotImplemented(err) || !strings.Contains(err.Error(), "memory.limit") {
 		t.Errorf("a limit: %v", err)
 	}

@@ -144,7 +144,7 @@ func (s *Service) describe(p *pod.Pod, r *Record, img *store.Image) (spec.Input,
 		return none, rootfs.Overlay{}, err
 	}
 	pr := p.Record()
-	if r.Cgroup, err = s.Cgroups.Path(pr.Config.GetLinux().GetCgroupParent(), r.ID); err != nil {
+	if r.Cgroup, err = s.Cgroups.Path(pr.Config.GetLinux().GetCgroupParent(), pr.ID, r.ID); err != nil {
 		return none, rootfs.Overlay{}, err
 	}
 	if dir := pr.Config.GetLogDirectory(); dir != "" && r.Config.GetLogPath() != "" {

@@ -67,7 +67,7 @@ func (s *Service) spec(ctx context.Context, p *pod.Pod, c *Container, in spec.In
 		return nil, fmt.Errorf("plugins: %w", err)
 	}
 	if sp.Linux.CgroupsPath != c.rec.Cgroup {
-		if c.rec.Cgroup, err = s.Cgroups.Chosen(sp.Linux.CgroupsPath, c.rec.ID); err != nil {
+		if c.rec.Cgroup, err = s.Cgroups.Chosen(sp.Linux.CgroupsPath, c.rec.Cgroup); err != nil {
 			return nil, fmt.Errorf("plugins: %w", err)
 		}
 	}

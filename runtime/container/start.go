@@ -89,7 +89,7 @@ func (s *Service) start(ctx context.Context, c *Container, p *pod.Pod) (err erro
 			return err
 		}
 	}
-	cg, err := s.Cgroups.Create(r.Cgroup, c.Limits().Resources)
+	cg, err := s.Cgroups.Create(ctx, r.Cgroup, c.Limits().Resources)
 	if err != nil {
 		return fmt.Errorf("make cgroup: %w", err)
 	}

@@ -65,7 +65,7 @@ func (s *Service) startReaper(ctx context.Context, p *Pod) error {
 		return err
 	}
 	defer plan.Close()
-	path, err := s.Cgroups.Path(r.Config.GetLinux().GetCgroupParent(), r.ID)
+	path, err := s.Cgroups.Path(r.Config.GetLinux().GetCgroupParent(), r.ID, r.ID)
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func (s *Service) startReaper(ctx context.Context, p *Pod) error {
 	if err := p.change(func(r *Record) error { r.Reaper = &Reaper{Cgroup: path}; return nil }); err != nil {
 		return err
 	}
-	cg, err := s.Cgroups.Create(path, &specs.LinuxResources{})
+	cg, err := s.Cgroups.Create(ctx, path, &specs.LinuxResources{})
 	if err != nil {
 		return fmt.Errorf("make cgroup: %w", err)
 	}

@@ -34,7 +34,7 @@ func (s *Service) Run(ctx context.Context, cfg *runtimeapi.PodSandboxConfig, han
 	}
 	// Where the driver would put its containers: the first of them is too late to
 	// learn that it cannot.
-	if _, err := s.Cgroups.Path(cfg.GetLinux().GetCgroupParent(), "container"); err != nil {
+	if _, err := s.Cgroups.Parent(cfg.GetLinux().GetCgroupParent()); err != nil {
 		return "", fmt.Errorf("linux.cgroup_parent: %w", err)
 	}
 	name := Name(cfg.Metadata)

@@ -75,6 +75,11 @@ func (s *Service) release(ctx context.Context, p *Pod) error {
 	if err := s.stopReaper(ctx, p); err != nil {
 		errs = append(errs, err)
 	}
+	if r := p.Record(); len(errs) == 0 {
+		if err := s.Cgroups.RemovePod(ctx, r.Config.GetLinux().GetCgroupParent(), r.ID); err != nil {
+			errs = append(errs, fmt.Errorf("remove cgroup of pod sandbox: %w", err))
+		}
+	}
 	if err := namespace.Unpin(p.namespaces()); err != nil {
 		errs = append(errs, fmt.Errorf("unpin namespaces of pod sandbox: %w", err))
 	}

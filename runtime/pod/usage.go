@@ -2,7 +2,6 @@ package pod
 
 import (
 	"fmt"
-	"path"
 
 	"github.com/berth-cri/berth/linux/namespace"
 	"github.com/berth-cri/berth/runtime/stats"
@@ -31,9 +30,7 @@ func (s *Service) Stats(p *Pod, owners map[string]string, parts stats.Parts) (st
 
 // CgroupParent is the path of the cgroup that the pod's containers are in.
 func (s *Service) CgroupParent(p *Pod) (string, error) {
-	r := p.Record()
-	inside, err := s.Cgroups.Path(r.Config.GetLinux().GetCgroupParent(), r.ID)
-	return path.Dir(inside), err
+	return s.Cgroups.Parent(p.Record().Config.GetLinux().GetCgroupParent())
 }
 
 // Owners says whose the cgroup parents are: the UID of the pod that names it,

@@ -2,8 +2,6 @@ package embedded
 
 import "encoding/binary"
 
-const reaperMachine = 62 // EM_X86_64
-
 // reaperCode waits for one of the signals and exits.
 func reaperCode(signals uint64) []byte {
 	code := []byte{

@@ -2,8 +2,6 @@ package embedded
 
 import "encoding/binary"
 
-const reaperMachine = 183 // EM_AARCH64
-
 // reaperCode waits for one of the signals and exits.
 func reaperCode(signals uint64) []byte {
 	var code []byte

@@ -126,7 +126,7 @@ func TestReaperIsNotKilledFromInside(t *testing.T) {
 }
 
 func TestReaperProgramIsAnELFFile(t *testing.T) {
-	b := executable(reaperCode(1))
+	b := linux.TinyProgram(reaperCode(1))
 	f, err := elf.NewFile(bytes.NewReader(b))
 	if err != nil {
 		t.Fatal(err)

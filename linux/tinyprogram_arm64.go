@@ -1,0 +1,3 @@
+package linux
+
+const elfMachine = 183 // EM_AARCH64
