@@ -58,6 +58,9 @@ type Auth = registry.Auth
 type PullRequest struct {
 	Image string
 	Auth  *Auth
+	// Joined is called once with the pull, which may be another caller's that
+	// is under way. It must not wait.
+	Joined func(pull.View)
 }
 
 // Open opens the store. Close it after use.
@@ -146,7 +149,7 @@ func (s *Service) Pull(ctx context.Context, r PullRequest) (id string, err error
 	if err != nil {
 		return "", fmt.Errorf("pull image: %w", err)
 	}
-	img, err := s.puller.Pull(ctx, ref, r.Auth)
+	img, err := s.puller.PullSeen(ctx, ref, r.Auth, r.Joined)
 	if err != nil {
 		// The layers that a failed pull got done help the next attempt, so they
 		// wait for the next regular sweep, unless the disk is full.
@@ -204,6 +207,9 @@ func (s *Service) Remove(ctx context.Context, nameOrID string) error {
 
 // FsUsage is what images take, and where.
 func (s *Service) FsUsage() store.Usage { return s.store.Usage() }
+
+// Layers are the layers of the store.
+func (s *Service) Layers() map[digest.Digest]store.Layer { return s.store.Layers() }
 
 // LayerDir is where a layer's tree is.
 func (s *Service) LayerDir(diffID digest.Digest) string { return s.store.LayerDir(diffID) }

@@ -25,6 +25,7 @@ import (
 	"github.com/berth-cri/berth/cri"
 	"github.com/berth-cri/berth/cri/events"
 	"github.com/berth-cri/berth/cri/interceptor"
+	"github.com/berth-cri/berth/cri/node"
 	"github.com/berth-cri/berth/cri/streaming"
 	"github.com/berth-cri/berth/fault"
 	"github.com/berth-cri/berth/imageservice"
@@ -110,6 +111,7 @@ func runServe(ctx context.Context, cfg *config.Config, from source, hangup <-cha
 	defer supervisor.Close()
 	defer d.network.Close()
 	d.api.Register(server)
+	(&node.Server{Images: d.images, Containers: d.all, Pods: d.pods}).Register(server)
 
 	served := make(chan error, 2)
 	go func() { served <- server.Serve(listener) }()

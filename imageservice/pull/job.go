@@ -25,13 +25,14 @@ type job struct {
 	auth    *registry.Auth
 	owner   string // of its holds in the store
 	started time.Time
-	session *registry.Session
+	session *registry.Session // set once, under mu, by the goroutine that runs
 	counters
 
 	mu     sync.Mutex
-	state  State // guarded by mu
-	layers int   // guarded by mu
-	size   int64 // guarded by mu
+	state  State        // guarded by mu
+	layers int          // guarded by mu
+	size   int64        // guarded by mu
+	counts []layerCount // the slice, not what it holds, is guarded by mu
 }
 
 // content is what the layers of an image are unpacked by.
@@ -42,7 +43,7 @@ type content struct {
 	image    ocispec.Image
 }
 
-func (j *job) progress() Progress {
+func (j *job) Progress() Progress {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return Progress{
@@ -78,7 +79,7 @@ func (j *job) run(ctx context.Context, cancel context.CancelCauseFunc) (img *sto
 			if ctx.Err() != nil {
 				err = context.Cause(ctx)
 			}
-			err = fmt.Errorf("%s: %w", j.progress().State, err)
+			err = fmt.Errorf("%s: %w", j.Progress().State, err)
 			_ = j.move(Fail)
 		}
 		j.report(img, err)
@@ -87,10 +88,13 @@ func (j *job) run(ctx context.Context, cancel context.CancelCauseFunc) (img *sto
 }
 
 func (j *job) pull(ctx context.Context) (*store.Image, error) {
-	var err error
-	if j.session, err = j.opts.Registry.Open(j.ref, j.auth); err != nil {
+	session, err := j.opts.Registry.Open(j.ref, j.auth)
+	if err != nil {
 		return nil, err
 	}
+	j.mu.Lock()
+	j.session = session
+	j.mu.Unlock()
 	desc, body, err := j.session.Resolve(ctx, func(d digest.Digest) bool { return j.known(d) != nil }, j.listed())
 	if err != nil {
 		return nil, err
@@ -202,10 +206,12 @@ func (j *job) readConfig(ctx context.Context, m *ocispec.Manifest, manifest []by
 
 // unpack brings all layers into the store, several at a time.
 func (j *job) unpack(ctx context.Context, c *content) error {
+	counts := make([]layerCount, len(c.parsed.Layers))
 	j.mu.Lock()
-	j.layers = len(c.parsed.Layers)
-	for _, l := range c.parsed.Layers {
+	j.layers, j.counts = len(c.parsed.Layers), counts
+	for i, l := range c.parsed.Layers {
 		j.size += l.Size
+		counts[i].digest, counts[i].size = l.Digest, l.Size
 	}
 	j.mu.Unlock()
 	g, ctx := errgroup.WithContext(ctx)
@@ -214,14 +220,16 @@ func (j *job) unpack(ctx context.Context, c *content) error {
 	for i, desc := range c.parsed.Layers {
 		diffID := c.image.RootFS.DiffIDs[i]
 		if seen[diffID] { // the empty layer of some builders comes many times
+			counts[i].done.Store(true)
 			j.done.Add(1)
 			continue
 		}
 		seen[diffID] = true
 		g.Go(func() error {
-			if err := j.layer(ctx, desc, diffID); err != nil {
+			if err := j.layer(ctx, desc, diffID, &counts[i]); err != nil {
 				return fmt.Errorf("layer %d of %d: %w", i+1, len(c.parsed.Layers), err)
 			}
+			counts[i].done.Store(true)
 			j.done.Add(1)
 			j.steps.Add(1)
 			return nil
@@ -232,12 +240,13 @@ func (j *job) unpack(ctx context.Context, c *content) error {
 
 // layer brings one layer into the store, unless it is there. What an endpoint
 // sent wrongly is asked of the next one.
-func (j *job) layer(ctx context.Context, desc ocispec.Descriptor, diffID digest.Digest) error {
+func (j *job) layer(ctx context.Context, desc ocispec.Descriptor, diffID digest.Digest, count *layerCount) error {
 	for {
 		j.waiting.Add(1)
 		w, err := j.opts.Store.BeginLayer(ctx, diffID)
 		j.waiting.Add(-1)
 		if errdefs.IsAlreadyExists(err) {
+			count.here.Store(true)
 			return nil
 		}
 		if err != nil {
@@ -245,7 +254,7 @@ func (j *job) layer(ctx context.Context, desc ocispec.Descriptor, diffID digest.
 		}
 		blob := j.session.Blob(ctx, desc)
 		res, err := layer.Unpack(ctx, blob, w.Dir, layer.Options{
-			MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size, DiffID: diffID, Progress: j.layerCounter(),
+			MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size, DiffID: diffID, Progress: j.layerCounter(count),
 		})
 		blob.Close()
 		if err == nil {
@@ -260,7 +269,7 @@ func (j *job) layer(ctx context.Context, desc ocispec.Descriptor, diffID digest.
 }
 
 func (j *job) report(img *store.Image, err error) {
-	p := j.progress()
+	p := j.Progress()
 	attrs := []any{"image", p.Image, "took", time.Since(p.Started).Round(time.Millisecond), "layers", p.Layers, "downloaded", p.Downloaded, "unpacked", p.Unpacked}
 	if err != nil {
 		j.opts.Logger.Info("image is not pulled", append(attrs, "error", err)...)

@@ -105,7 +105,12 @@ var errShutdown = fmt.Errorf("the image service is shutting down: %w", errdefs.E
 // Pull returns the image when it is in the store. The text of an error begins
 // with "RegistryUnavailable" when that is what it is, as the kubelet expects.
 func (p *Puller) Pull(ctx context.Context, ref reference.Reference, auth *registry.Auth) (*store.Image, error) {
-	img, err := p.join(ctx, ref, auth)
+	return p.PullSeen(ctx, ref, auth, nil)
+}
+
+// PullSeen is Pull for one who wants to see how it goes.
+func (p *Puller) PullSeen(ctx context.Context, ref reference.Reference, auth *registry.Auth, joined func(View)) (*store.Image, error) {
+	img, err := p.join(ctx, ref, auth, joined)
 	if err != nil {
 		err = fmt.Errorf("pull image %s: %w", ref, err)
 		if errors.Is(err, crierrors.ErrRegistryUnavailable) {
@@ -116,7 +121,7 @@ func (p *Puller) Pull(ctx context.Context, ref reference.Reference, auth *regist
 	return img, nil
 }
 
-func (p *Puller) join(ctx context.Context, ref reference.Reference, auth *registry.Auth) (*store.Image, error) {
+func (p *Puller) join(ctx context.Context, ref reference.Reference, auth *registry.Auth, joined func(View)) (*store.Image, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -124,6 +129,9 @@ func (p *Puller) join(ctx context.Context, ref reference.Reference, auth *regist
 	f, err := p.board(ctx, k, ref, auth)
 	if err != nil {
 		return nil, err
+	}
+	if joined != nil {
+		joined(f.job)
 	}
 	select {
 	case <-f.done:
@@ -198,7 +206,7 @@ func (p *Puller) Pulls() []Progress {
 	defer p.mu.Unlock()
 	out := make([]Progress, 0, len(p.flights))
 	for _, f := range p.flights {
-		pr := f.job.progress()
+		pr := f.job.Progress()
 		pr.Waiters = f.waiters
 		out = append(out, pr)
 	}

@@ -61,6 +61,20 @@ func (s *Store) LayerDirs(layers []digest.Digest) []string {
 	return dirs
 }
 
+// Layers are the whole layers of the store.
+func (s *Store) Layers() map[digest.Digest]Layer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make(map[digest.Digest]Layer, len(s.layers)+len(s.unsynced))
+	for d, u := range s.unsynced {
+		all[d] = u.info
+	}
+	for d, l := range s.layers {
+		all[d] = l
+	}
+	return all
+}
+
 // HasLayer reports whether a layer is unpacked. Who wants to rely on it holds
 // the layer first.
 func (s *Store) HasLayer(diffID digest.Digest) bool {

@@ -48,6 +48,13 @@ func (s *Service) Stats(ctx context.Context, c *Container, parts stats.Parts) (S
 	return st, nil
 }
 
+// Written is what a container's writable layer holds.
+func (s *Service) Written(ctx context.Context, c *Container) (rootfs.Usage, error) {
+	ctx, cancel := context.WithTimeout(ctx, fsPatience)
+	defer cancel()
+	return s.Rootfs.Usage(ctx, c.rec.ID)
+}
+
 // Pids are the processes of a container.
 func (s *Service) Pids(c *Container) ([]int, error) { return s.Cgroups.Load(c.rec.Cgroup).Pids() }
 

@@ -11,7 +11,7 @@ import (
 func Commands() []*cobra.Command {
 	return []*cobra.Command{
 		podsCommand(), psCommand(), imagesCommand(), inspectCommand(), logsCommand(), execCommand(),
-		statsCommand(), topCommand(), eventsCommand(), pruneCommand(),
+		statsCommand(), topCommand(), eventsCommand(), dfCommand(), pruneCommand(), pullCommand(),
 	}
 }
 
