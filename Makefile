@@ -8,7 +8,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 BIN     ?= bin
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint bench conformance vm-test install deb package-test clean
+.PHONY: help build run test lint bench conformance vm-test kubelet-test install deb package-test clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ deb: ## Build the Debian package into dist/, for this machine or ARCH=arm64
 
 package-test: ## Install, upgrade, restart, remove and purge the package under running pods, in the VM (as root)
 	test/packaging/run $(ARGS)
+
+kubelet-test: ## Run a real kubelet against Berth (as root): see docs/kubelet.md
+	hack/install-test-tools
+	cd test/kubelet && go test -count 1 -v -timeout 30m $(ARGS) .
 
 clean: ## Remove what was built
 	rm -rf bin dist

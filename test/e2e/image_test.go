@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/berth-cri/berth/imageservice/registry/registrytest"
+	"github.com/berth-cri/berth/test/images"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"google.golang.org/grpc/codes"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -313,7 +314,7 @@ func TestImageFsInfo(t *testing.T) {
 func TestImageLayers(t *testing.T) {
 	n := newNode(t)
 	s := n.registryAt("layered.test")
-	base, err := busyboxLayer()
+	base, err := images.Busybox()
 	if err != nil {
 		t.Fatal(err)
 	}

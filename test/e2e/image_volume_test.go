@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/berth-cri/berth/test/images"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"google.golang.org/grpc/codes"
@@ -34,7 +35,7 @@ func serveVolumes(t *testing.T) {
 		},
 		notes: {fileLayer(t, map[string]string{"README": "read me\n"})},
 	} {
-		if err := push(ref, v1.Config{}, layers...); err != nil {
+		if err := served.Push(ref, v1.Config{}, layers...); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -205,7 +206,7 @@ func TestImageVolumeOutlivesItsImage(t *testing.T) {
 
 // pushDevices pushes busybox with a node of the host's memory.
 func pushDevices(ref string) error {
-	base, err := busyboxLayer()
+	base, err := images.Busybox()
 	if err != nil {
 		return err
 	}
@@ -222,5 +223,5 @@ func pushDevices(ref string) error {
 	if err != nil {
 		return err
 	}
-	return push(ref, v1.Config{Env: []string{"PATH=/bin"}}, base, layer)
+	return served.Push(ref, v1.Config{Env: []string{"PATH=/bin"}}, base, layer)
 }

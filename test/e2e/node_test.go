@@ -126,8 +126,8 @@ bin_dirs = [%q]
 %s
 %s
 `, n.path("root"), n.path("state"), n.path("sock"), n.cgroup, n.path("certs.d"), cmp.Or(n.pins, "[]"), cmp.Or(n.progress, "5m"), n.path("net.d"), n.path("cni-bin"), n.network, n.config))
-	n.write("certs.d/registry.test/hosts.toml", fmt.Sprintf("server = %q\n", registryURL))
-	n.write("certs.d/mirrored.test/hosts.toml", fmt.Sprintf("server = \"http://127.0.0.1:1\"\n[host.%q]\ncapabilities = [\"pull\", \"resolve\"]\n", registryURL))
+	n.write("certs.d/registry.test/hosts.toml", fmt.Sprintf("server = %q\n", served.URL))
+	n.write("certs.d/mirrored.test/hosts.toml", fmt.Sprintf("server = \"http://127.0.0.1:1\"\n[host.%q]\ncapabilities = [\"pull\", \"resolve\"]\n", served.URL))
 }
 
 func (n *node) write(name, content string) string {
