@@ -203,6 +203,14 @@ func TestWhatIsRefused(t *testing.T) {
 		{"certificate without TLS", "[streaming]\ntls_cert_file = \"/c\"\ntls_key_file = \"/k\"", []string{"streaming.tls_cert_file: ", "would not be used"}},
 		{"relative certificate", "[streaming]\ntls = true\ntls_cert_file = \"c\"\ntls_key_file = \"/k\"", []string{"streaming.tls_cert_file: ", "absolute"}},
 		{"idle timeout", "[streaming]\nidle_timeout = \"-1s\"", []string{"streaming.idle_timeout: "}},
+		{"relative NRI socket", "[nri]\nsocket_path = \"nri.sock\"", []string{"nri.socket_path: ", "absolute"}},
+		{"NRI socket too long", "[nri]\nsocket_path = \"/" + strings.Repeat("x", 107) + "\"", []string{"nri.socket_path: ", "108"}},
+		{"no NRI plugins", "[nri]\nplugin_path = \"\"", []string{"nri.plugin_path: "}},
+		{"NRI registration timeout", "[nri]\nplugin_registration_timeout = \"0s\"", []string{"nri.plugin_registration_timeout: "}},
+		{"NRI request timeout", "[nri]\nplugin_request_timeout = \"1us\"", []string{"nri.plugin_request_timeout: ", "millisecond"}},
+		{"NRI validator without NRI", "[nri]\nenable = false\n[nri.default_validator]\nenable = true", []string{"nri.default_validator.enable: "}},
+		{"NRI validator that is off", "[nri.default_validator]\nreject_sysctl_adjustment = true", []string{"nri.default_validator: ", "enable"}},
+		{"NRI plugin without a name", "[nri.default_validator]\nenable = true\nrequired_plugins = [\"\"]", []string{"nri.default_validator.required_plugins: "}},
 		{"creation timeout", "[streaming]\ncreation_timeout = \"0s\"", []string{"streaming.creation_timeout: "}},
 		{"runtime type of later", "[runtimes.runc]\ntype = \"oci\"", []string{"config.toml: runtimes.runc.type: ", "embedded"}},
 		{"runtime without type", "[runtimes.x]", []string{"runtimes.x.type: must be set"}},
@@ -294,4 +302,24 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("valid and incomplete: %+v", c)
 		}
 	})
+}
+
+// A daemon on a state directory of its own leaves the node's socket alone.
+func TestNRISocket(t *testing.T) {
+	for name, tc := range map[string]struct {
+		state, socket string
+		want          string
+		chosen        bool
+	}{
+		"the node's":     {"/run/berth", "", "/var/run/nri/nri.sock", false},
+		"of another":     {"/run/other", "", "/run/other/nri.sock", false},
+		"chosen":         {"/run/berth", "/run/x.sock", "/run/x.sock", true},
+		"chosen by both": {"/run/other", "/run/x.sock", "/run/x.sock", true},
+	} {
+		c := Default()
+		c.State, c.NRI.SocketPath = tc.state, tc.socket
+		if got, chosen := c.NRISocket(); got != tc.want || chosen != tc.chosen {
+			t.Errorf("%s: %s, %v", name, got, chosen)
+		}
+	}
 }

@@ -287,6 +287,21 @@ func TestOpenRefusesDriversItDoesNotHave(t *testing.T) {
 	}
 }
 
+// The cgroup that a plugin chooses must be the container's alone: what is in it
+// is killed with the container.
+func TestChosen(t *testing.T) {
+	m := pure(t, V2)
+	for p, ok := range map[string]bool{
+		"/a/id": true, "/id": true, "a/id": false, "": false, "/": false, "/a": false, "/a/id2": false,
+		"/a.slice/id": false, "/a\n/id": false,
+	} {
+		got, err := m.Chosen(p, "/berth/id")
+		if (err == nil) != ok || ok && got != p || err != nil && !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%q: %q, %v", p, got, err)
+		}
+	}
+}
+
 func TestParseMounts(t *testing.T) {
 	const head = "30 23 0:26 / /sys/fs/cgroup ro - tmpfs tmpfs ro\n"
 	for _, tt := range []struct {

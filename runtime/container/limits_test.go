@@ -104,3 +104,36 @@ func TestLimitsAreRestored(t *testing.T) {
 		}
 	}
 }
+
+// What the CRI has no words for outlives a change in its words.
+func TestCarry(t *testing.T) {
+	n := func(v int64) *int64 { return &v }
+	u := func(v uint64) *uint64 { return &v }
+	limit := func(v int64) *specs.LinuxMemory { return &specs.LinuxMemory{Limit: &v} }
+	for name, tc := range map[string]struct{ to, from, want specs.LinuxResources }{
+		"nothing": {},
+		"the CRI's is not taken over": {
+			from: specs.LinuxResources{Memory: limit(1), CPU: &specs.LinuxCPU{Shares: u(2)}, Unified: map[string]string{"a": "b"}},
+		},
+		"beside the CRI's": {
+			to:   specs.LinuxResources{Memory: limit(3)},
+			from: specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: n(1), Reservation: n(2)}, Pids: &specs.LinuxPids{Limit: n(4)}, CPU: &specs.LinuxCPU{Shares: u(9), RealtimeRuntime: n(5)}},
+			want: specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: n(3), Reservation: n(2)}, Pids: &specs.LinuxPids{Limit: n(4)}, CPU: &specs.LinuxCPU{RealtimeRuntime: n(5)}},
+		},
+		"the later counts": {
+			to:   specs.LinuxResources{Pids: &specs.LinuxPids{Limit: n(1)}, Memory: &specs.LinuxMemory{Swappiness: u(1)}},
+			from: specs.LinuxResources{Pids: &specs.LinuxPids{Limit: n(2)}, Memory: &specs.LinuxMemory{Swappiness: u(0)}},
+			want: specs.LinuxResources{Pids: &specs.LinuxPids{Limit: n(2)}, Memory: &specs.LinuxMemory{Swappiness: u(0)}},
+		},
+	} {
+		before := tc.to.Memory
+		carry(&tc.to, &tc.from)
+		if d := cmp.Diff(tc.want, tc.to); d != "" {
+			t.Errorf("%s: %s", name, d)
+		}
+		if before != nil && before == tc.to.Memory {
+			t.Errorf("%s: limits that others may hold were changed", name)
+		}
+	}
+	carry(&specs.LinuxResources{}, nil)
+}

@@ -15,8 +15,8 @@ import (
 // tells them has no error: nothing could be done about it.
 type Plugins interface {
 	Hold() (release func()) // see pod.Plugins
-	// CreateContainer may change the spec, all but its resources: a change of
-	// those is returned.
+	// CreateContainer is called under a Hold. It may change the spec, all but its
+	// resources: a change of those is returned.
 	CreateContainer(ctx context.Context, p *pod.Pod, c *Container, sp *specs.Spec) (Change, error)
 	ContainerCreated(ctx context.Context, c *Container)
 	StartContainer(ctx context.Context, c *Container) error

@@ -3,6 +3,7 @@ package nri
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/berth-cri/berth/runtime/container"
 	"github.com/containerd/errdefs"
@@ -48,6 +49,9 @@ func (s *Service) adjust(sp *specs.Spec, a *api.ContainerAdjustment) (container.
 		}),
 	)
 	if err := g.Adjust(a); err != nil {
+		if errdefs.IsUnknown(errdefs.Resolve(err)) { // the generator's own: nothing of the node's
+			err = fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+		}
 		return change, fmt.Errorf("adjust the spec as plugins wish: %w", err)
 	}
 	complete(sp, a)
@@ -58,6 +62,31 @@ func (s *Service) adjust(sp *specs.Spec, a *api.ContainerAdjustment) (container.
 type generator struct{ *generate.Generator }
 
 func (g generator) Spec() *specs.Spec { return g.Config }
+
+// remove adds what the library leaves out of its answer: variables and devices
+// that a plugin takes away. They are gone from the container as the last plugin
+// saw it.
+func remove(a *api.ContainerAdjustment, sp *specs.Spec, last *api.Container) {
+	has := map[string]bool{}
+	for _, e := range last.Env {
+		name, _, _ := strings.Cut(e, "=")
+		has[name] = true
+	}
+	for _, e := range sp.Process.Env {
+		if name, _, _ := strings.Cut(e, "="); !has[name] {
+			a.RemoveEnv(name)
+		}
+	}
+	clear(has)
+	for _, d := range last.GetLinux().GetDevices() {
+		has[d.Path] = true
+	}
+	for _, d := range sp.Linux.Devices {
+		if !has[d.Path] {
+			a.RemoveDevice(d.Path)
+		}
+	}
+}
 
 // complete adds what the library's generator leaves out.
 func complete(sp *specs.Spec, a *api.ContainerAdjustment) {

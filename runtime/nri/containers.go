@@ -17,10 +17,12 @@ func (s *Service) CreateContainer(ctx context.Context, p *pod.Pod, c *container.
 		return none, nil
 	}
 	s.known.add(c.Record().ID) // also if one refuses: another has heard of it
-	reply, err := s.lib.CreateContainer(ctx, &api.CreateContainerRequest{Pod: podOf(p), Container: s.containerOf(c, sp)})
+	n := s.containerOf(c, sp)
+	reply, err := s.lib.CreateContainer(ctx, &api.CreateContainerRequest{Pod: podOf(p), Container: n})
 	if err != nil {
 		return none, refused(ctx, err)
 	}
+	remove(reply.GetAdjust(), sp, n)
 	change, err := s.adjust(sp, reply.GetAdjust())
 	if err != nil {
 		return none, err
@@ -102,6 +104,7 @@ func (s *Service) ContainerUpdated(ctx context.Context, c *container.Container) 
 }
 
 func (s *Service) StopContainer(ctx context.Context, c *container.Container) {
+	defer s.Hold()()
 	k := s.known.get(c.Record().ID)
 	if k == nil || !s.active() {
 		return
@@ -119,6 +122,7 @@ func (s *Service) StopContainer(ctx context.Context, c *container.Container) {
 }
 
 func (s *Service) RemoveContainer(ctx context.Context, c *container.Container) {
+	defer s.Hold()()
 	id := c.Record().ID
 	k := s.known.get(id)
 	if k == nil {
@@ -172,8 +176,7 @@ func (s *Service) synchronize(ctx context.Context, call lib.SyncCB) error {
 	}
 	var containers []*api.Container
 	for _, c := range s.Containers.List() {
-		switch st := c.Status().State; st {
-		case container.Exited, container.Removing: // plugins have heard of the end, or never of the container
+		if !s.ahead(c) {
 			continue
 		}
 		sp, err := c.Spec()
@@ -192,4 +195,19 @@ func (s *Service) synchronize(ctx context.Context, call lib.SyncCB) error {
 		s.Log.Warn("not all that a plugin wishes at its start can be done", "error", err)
 	}
 	return nil
+}
+
+// ahead says that plugins are still to hear of the container's end, so that one
+// that joins must know it.
+func (s *Service) ahead(c *container.Container) bool {
+	k := s.known.get(c.Record().ID)
+	switch c.Status().State {
+	case container.Exited:
+		return k != nil && !k.stopped.Load()
+	case container.Removing:
+		return k != nil && !k.removed.Load()
+	case container.Gone:
+		return false
+	}
+	return true
 }

@@ -1,6 +1,9 @@
 package nri
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // registry are the pods and containers that plugins have heard of and whose end
 // they are to hear of.
@@ -16,18 +19,17 @@ type known struct {
 	// order is held while the end of this one pod or container is told: once,
 	// and after all that came before. Nothing else waits for it.
 	order            sync.Mutex
-	stopped, removed bool // guarded by order
+	stopped, removed atomic.Bool // set with order held
 }
 
 // stop and remove run f the first time; alive runs it before the first stop.
 func (k *known) stop(f func())   { k.once(&k.stopped, f) }
 func (k *known) remove(f func()) { k.once(&k.removed, f) }
 
-func (k *known) once(told *bool, f func()) {
+func (k *known) once(told *atomic.Bool, f func()) {
 	k.order.Lock()
 	defer k.order.Unlock()
-	if !*told {
-		*told = true
+	if !told.Swap(true) {
 		f()
 	}
 }
@@ -35,7 +37,7 @@ func (k *known) once(told *bool, f func()) {
 func (k *known) alive(f func()) {
 	k.order.Lock()
 	defer k.order.Unlock()
-	if !k.stopped {
+	if !k.stopped.Load() {
 		f()
 	}
 }

@@ -16,7 +16,8 @@ type Plugins interface {
 	RunPod(ctx context.Context, p *Pod) error
 	UpdatePod(ctx context.Context, p *Pod, now *Resources) error
 	PodUpdated(ctx context.Context, p *Pod)
-	// StopPod and RemovePod are told once, however often they are called.
+	// StopPod and RemovePod are told once, however often they are called; as
+	// RunPod, they are called under a Hold.
 	StopPod(ctx context.Context, p *Pod)
 	RemovePod(ctx context.Context, p *Pod)
 }
@@ -45,4 +46,9 @@ func (s *Service) open(ctx context.Context, p *Pod) error {
 	s.Plugins.StopPod(ctx, p)
 	s.Plugins.RemovePod(ctx, p)
 	return err
+}
+
+func (s *Service) tellStop(ctx context.Context, p *Pod) {
+	defer s.Plugins.Hold()()
+	s.Plugins.StopPod(ctx, p)
 }

@@ -43,7 +43,7 @@ func (s *Service) stop(ctx context.Context, p *Pod, drain func(context.Context, 
 		return fmt.Errorf("stop containers of pod sandbox: %w", err)
 	}
 	p.at("plugins")
-	s.Plugins.StopPod(ctx, p)
+	s.tellStop(ctx, p)
 	if err := s.release(ctx, p); err != nil {
 		return err
 	}

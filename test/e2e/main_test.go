@@ -12,6 +12,9 @@ import (
 var programs string
 
 func TestMain(m *testing.M) {
+	if pluginProgram() {
+		os.Exit(runPluginProgram())
+	}
 	if os.Getuid() != 0 {
 		fmt.Println("end-to-end tests need root: skipped")
 		return
