@@ -26,6 +26,7 @@ import (
 const (
 	cleanupStart   = 2 * time.Minute // for a daemon to take up a full node
 	cleanupMonitor = 40 * time.Second
+	cleanupLinks   = 10 * time.Second
 	cleanupBeside  = 8 // pods at a time
 )
 
@@ -229,7 +230,7 @@ func (c *cleanup) rest() error {
 	if c.cfg.CNI.BuiltinNetwork {
 		bridge = c.cfg.CNI.BuiltinBridge
 	}
-	errs := []error{builtin.RemoveUnused(bridge)}
+	errs := []error{builtin.RemoveUnused(bridge, cleanupLinks)}
 	// By name: the directory may be somebody else's too.
 	for _, name := range stateEntries {
 		errs = append(errs, os.RemoveAll(filepath.Join(c.cfg.State, name)))

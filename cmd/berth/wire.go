@@ -226,7 +226,7 @@ func assemble(cfg *config.Config, from source, log *slog.Logger) (*daemonParts, 
 	d.loaded.Store(newLoaded(cfg, from))
 	d.api = d.server()
 	d.pods.Changed, d.all.Changed = d.api.PodChanged, d.api.ContainerChanged
-	d.node = &reconcile.Reconciler{Pods: d.pods, Containers: d.all, Images: d.images, Network: d.network, Log: log}
+	d.node = &reconcile.Reconciler{Pods: d.pods, Containers: d.all, Images: d.images, Network: d.network, Cgroups: d.cgroups, Log: log}
 	return d, nil
 }
 

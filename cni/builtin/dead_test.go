@@ -113,7 +113,7 @@ func TestRemoveUnused(t *testing.T) {
 	conf := bridgeNet(dir)
 	pod := nettest.Pod(t)
 	mustAdd(t, conf, "a", pod)
-	if err := RemoveUnused("btest0"); err != nil {
+	if err := RemoveUnused("btest0", 0); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := netlink.LinkByName("btest0"); err != nil {
@@ -131,7 +131,7 @@ func TestRemoveUnused(t *testing.T) {
 			netlink.LinkDel(p)
 		}
 	}
-	if err := RemoveUnused("btest0"); err != nil {
+	if err := RemoveUnused("btest0", 0); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := netlink.LinkByName("btest0"); err == nil {

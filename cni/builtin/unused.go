@@ -3,6 +3,7 @@ package builtin
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
@@ -11,11 +12,17 @@ import (
 
 // RemoveUnused takes away what stays when the last pod has gone, for who leaves
 // the machine for good: the tables, and the bridge of this name ("" for none).
-// What somebody still uses, another daemon's pods for instance, stays.
-func RemoveUnused(bridge string) error {
+// What somebody still uses, another daemon's pods for instance, stays. The kernel
+// takes its time to delete the interfaces of namespaces that are gone: a bridge
+// with ports is looked at again until the patience is over.
+func RemoveUnused(bridge string, patience time.Duration) error {
 	var errs []error
-	if bridge != "" {
-		errs = append(errs, removeBridge(bridge))
+	for end := time.Now().Add(patience); bridge != ""; time.Sleep(20 * time.Millisecond) {
+		used, err := removeBridge(bridge)
+		if !used || err != nil || time.Now().After(end) {
+			errs = append(errs, err)
+			break
+		}
 	}
 	there, err := interfaces()
 	if err != nil {
@@ -50,28 +57,28 @@ func (rs *ruleset) removeUnused(there map[string]bool) error {
 	return nil
 }
 
-func removeBridge(name string) error {
+func removeBridge(name string) (used bool, err error) {
 	link, err := netlink.LinkByName(name)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("find %s: %w", name, err)
+		return false, fmt.Errorf("find %s: %w", name, err)
 	}
 	if link.Type() != "bridge" {
-		return nil
+		return false, nil
 	}
 	all, err := netlink.LinkList()
 	if err != nil {
-		return fmt.Errorf("list interfaces: %w", err)
+		return false, fmt.Errorf("list interfaces: %w", err)
 	}
 	for _, l := range all {
 		if l.Attrs().MasterIndex == link.Attrs().Index {
-			return nil
+			return true, nil
 		}
 	}
 	if err := netlink.LinkDel(link); err != nil {
-		return fmt.Errorf("delete %s: %w", name, err)
+		return false, fmt.Errorf("delete %s: %w", name, err)
 	}
-	return nil
+	return false, nil
 }

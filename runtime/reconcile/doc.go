@@ -6,6 +6,6 @@
 // returns; the rest (deleting, freeing) goes on behind the open gate; one
 // broken pod never delays the others.
 //
-// May import: runtime/pod, runtime/container, runtime/monitor, cni/network, fault,
-// errdefs.
+// May import: runtime/pod, runtime/container, runtime/monitor, runtime/cgroup,
+// cni/network, fault, errdefs.
 package reconcile

@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-cri/berth/cni/network"
 	"github.com/berth-cri/berth/fault"
+	"github.com/berth-cri/berth/runtime/cgroup"
 	"github.com/berth-cri/berth/runtime/container"
 	"github.com/berth-cri/berth/runtime/monitor"
 	"github.com/berth-cri/berth/runtime/pod"
@@ -37,12 +38,16 @@ type Monitor interface {
 	Forget(ctx context.Context, id string) error
 }
 
+// cgroupLimit bounds what processes take to end after SIGKILL.
+const cgroupLimit = 10 * time.Second
+
 // Reconciler does it for one node.
 type Reconciler struct {
 	Pods       *pod.Service
 	Containers *container.Service
 	Images     Images
 	Network    Network
+	Cgroups    *cgroup.Manager
 	Log        *slog.Logger
 
 	// What an earlier daemon left half made or half removed. It is found before
@@ -84,6 +89,7 @@ func (r *Reconciler) endStrangers(ctx context.Context, m Monitor) error {
 			continue
 		}
 		if c.Exit != nil {
+			r.removeCgroup(c.ID)
 			errs = append(errs, m.Forget(ctx, c.ID))
 			continue
 		}
@@ -104,8 +110,26 @@ func (r *Reconciler) Exited(e monitor.Exit, m Monitor) {
 		r.Pods.Exited(e)
 		return
 	}
+	r.removeCgroup(e.ID) // before: a daemon killed in between sees the exit again
 	if err := m.Forget(context.Background(), e.ID); err != nil && !errdefs.IsNotFound(err) {
 		r.Log.Warn("forget a process without record", "id", e.ID, "error", err)
+	}
+}
+
+// removeCgroup ends what a process without record has left in its cgroup, of
+// which nobody else knows, and removes it.
+func (r *Reconciler) removeCgroup(id string) {
+	ctx, cancel := context.WithTimeout(context.Background(), cgroupLimit)
+	defer cancel()
+	c, err := r.Cgroups.Find(id)
+	if err == nil {
+		err = c.Kill(ctx)
+	}
+	if err == nil {
+		err = c.Remove(ctx)
+	}
+	if err != nil && !errdefs.IsNotFound(err) {
+		r.Log.Warn("remove the cgroup of a process without record", "id", id, "error", err)
 	}
 }
 
