@@ -176,6 +176,9 @@ func (s *Service) describe(p *pod.Pod, r *Record, img *store.Image) (spec.Input,
 	if err != nil {
 		return none, rootfs.Overlay{}, fmt.Errorf("make root of container: %w", err)
 	}
+	if err := s.Rootfs.MakeDirs(overlay, volumes(img.Config.Config, r.Config.GetMounts()), p.Mapping()); err != nil {
+		return none, rootfs.Overlay{}, fmt.Errorf("volumes of the image: %w", err)
+	}
 	namespaces := map[specs.LinuxNamespaceType]string{}
 	for k, path := range p.Namespaces() {
 		namespaces[pod.SpecType(k)] = path

@@ -37,6 +37,7 @@ type Images interface {
 // Rootfs makes and removes the writable part of a container's root.
 type Rootfs interface {
 	Prepare(id string, layers []string, ids *namespace.Mapping) (rootfs.Overlay, error)
+	MakeDirs(o rootfs.Overlay, paths []string, ids *namespace.Mapping) error
 	Remove(id string) error
 	ResolveUser(layers []string, image string, sc *runtimeapi.LinuxContainerSecurityContext) (rootfs.User, error)
 	List() ([]string, error)
