@@ -3,13 +3,14 @@ package e2e
 import (
 	"testing"
 
+	"github.com/berth-cri/berth/test/images"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 // An image that declares volumes finds them, whether it brought them or not.
 func TestDeclaredVolumes(t *testing.T) {
-	layer, err := busyboxLayer()
+	layer, err := images.Busybox()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -19,7 +20,7 @@ func TestDeclaredVolumes(t *testing.T) {
 	}
 	const image = "registry.test/volumes:1"
 	config := v1.Config{Volumes: map[string]struct{}{"/srv/data/deep": {}, "/out/declared": {}, "/tmp": {}, "/mounted": {}, "/etc/passwd": {}}}
-	if err := push(image, config, layer, links); err != nil {
+	if err := served.Push(image, config, layer, links); err != nil {
 		t.Fatal(err)
 	}
 	n := newNode(t)

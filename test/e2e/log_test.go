@@ -113,9 +113,12 @@ func TestLogPaths(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = n.rt.StartContainer(n.ctx(), &runtimeapi.StartContainerRequest{ContainerId: id})
-	if err == nil || !strings.Contains(err.Error(), "taken.log") {
-		t.Errorf("a directory as log: %v", err)
+	wantCode(t, "a directory as log", err, codes.FailedPrecondition, "taken.log")
+	if id, err = n.create(pod, containerConfig("below", "true", path("again.log/below.log"))); err != nil {
+		t.Fatal(err)
 	}
+	_, err = n.rt.StartContainer(n.ctx(), &runtimeapi.StartContainerRequest{ContainerId: id})
+	wantCode(t, "a file as directory of the log", err, codes.FailedPrecondition, "again.log")
 }
 
 // Rotation as the kubelet does it: rename, reopen; nothing is lost or doubled.

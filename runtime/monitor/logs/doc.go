@@ -47,5 +47,5 @@
 // Pages are allocated before they are touched, so a full tmpfs never is a
 // SIGBUS, and given back by Trim.
 //
-// May import: standard library, golang.org/x/sys, linux, fault.
+// May import: standard library, golang.org/x/sys, errdefs, linux, fault.
 package logs

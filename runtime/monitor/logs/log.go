@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/containerd/errdefs"
 )
 
 // Log is the output of one container.
@@ -91,13 +93,22 @@ func openLog(path string) (*os.File, error) {
 		return nil, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("make log directory: %w", err)
+		return nil, fmt.Errorf("make log directory: %w: %w", err, kindOf(err))
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
 	if err != nil {
-		return nil, fmt.Errorf("open log: %w", err)
+		return nil, fmt.Errorf("open log: %w: %w", err, kindOf(err))
 	}
 	return f, nil
+}
+
+// kindOf says whose fault it is that a log cannot be made: of a host without room,
+// or of what stands at the path that the client chose.
+func kindOf(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+		return errdefs.ErrResourceExhausted
+	}
+	return errdefs.ErrFailedPrecondition
 }
 
 // use makes f (nil: none) the file of the log and owns it.
