@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -358,4 +359,63 @@ func cmpErr(errs ...error) error {
 		}
 	}
 	return nil
+}
+
+// BenchmarkWithoutPlugins is what a pod with one container pays, from its start
+// to its removal.
+func BenchmarkWithoutPlugins(b *testing.B) {
+	dir := b.TempDir()
+	s, err := New(Options{
+		Socket: filepath.Join(dir, "nri.sock"), PluginDir: dir, ConfigDir: dir, Log: slog.New(slog.DiscardHandler),
+		Settings: Settings{RegistrationTimeout: time.Second, RequestTimeout: time.Second}, Pods: noPods{}, Containers: noContainers{},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx := context.Background()
+	for b.Loop() {
+		for range 2 {
+			release := s.Hold()
+			s.RunPod(ctx, nil)
+			release()
+		}
+		s.StartContainer(ctx, nil)
+		for range 6 {
+			s.PodUpdated(ctx, nil)
+		}
+	}
+	b.ReportAllocs()
+}
+
+// FuzzAdjust takes what a plugin may send.
+func FuzzAdjust(f *testing.F) {
+	a := &api.ContainerAdjustment{}
+	a.AddEnv("A", "1")
+	a.AddMount(&api.Mount{Destination: "/x", Type: "bind", Source: "/", Options: []string{"rbind", "rslave"}})
+	a.AddDevice(&api.LinuxDevice{Path: "/dev/n", Type: "c"})
+	a.AddHooks(&api.Hooks{Prestart: []*api.Hook{{}}})
+	a.AddOrReplaceNamespace(&api.LinuxNamespace{Type: "ipc"})
+	a.SetLinuxMemoryLimit(1)
+	a.SetLinuxSeccompPolicy(&api.LinuxSeccomp{Syscalls: []*api.LinuxSyscall{{}}})
+	a.SetLinuxScheduler(&api.LinuxScheduler{Flags: []api.LinuxSchedulerFlag{99}})
+	for _, m := range []*api.ContainerAdjustment{{}, a} {
+		b, err := proto.Marshal(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	s := &Service{Options: Options{Log: slog.New(slog.DiscardHandler)}}
+	s.settings.Store(&Settings{CDI: cdi.Open(nil)})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		a := &api.ContainerAdjustment{}
+		if proto.Unmarshal(b, a) != nil {
+			return
+		}
+		sp := testSpec()
+		remove(a, sp, &api.Container{})
+		if _, err := s.adjust(sp, a); err == nil && (sp.Process == nil || sp.Linux == nil || sp.Linux.Resources == nil) {
+			t.Error("a part of the spec is gone")
+		}
+	})
 }

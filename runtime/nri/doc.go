@@ -7,7 +7,8 @@
 // started with the daemon, and which pods and containers plugins know of.
 //
 // Always true: no lock is held while a plugin is called, but the library's own
-// that calls one plugin after the other; a plugin that hangs is waited for no
+// that calls one plugin after the other, and one that puts what is told of the
+// end of one pod or container in order; a plugin that hangs is waited for no
 // longer than its timeout; without plugins nothing is translated; a wish that
 // cannot be met is an error; a plugin that joins learns of each pod and container
 // either by the list that it begins with or by a call; who else serves the

@@ -68,7 +68,9 @@ func TestNRIRefusals(t *testing.T) {
 	}
 }
 
-func impatient(n *node) { n.config = "[nri]\nplugin_request_timeout = \"300ms\"" }
+func impatient(n *node) {
+	n.config = "[nri]\nplugin_request_timeout = \"300ms\"\nplugin_registration_timeout = \"1s\""
+}
 
 // A plugin that does not answer is let go, and everything goes on without it,
 // unless the plugin wishes otherwise.
@@ -99,6 +101,22 @@ func TestNRIPluginsThatHang(t *testing.T) {
 	n.plugin("30-two", func(p *nriPlugin) { hangs(p); p.create = nil })
 	n.stop(id, 0)
 	ear.told("StopContainer goes-on")
+
+	// While it joins, what must not escape it waits for as long as it may take.
+	late := n.join("35-late", func(p *nriPlugin) { p.sync = func() error { <-forever; return nil } })
+	n.run(pod, containerConfig("beside", "sleep 1000"))
+	select {
+	case <-late.closed:
+	case <-time.After(10 * time.Second):
+		t.Error("the plugin that does not join is still connected")
+	}
+	// One that connects and says nothing is in nobody's way.
+	silent, err := net.Dial("unix", n.path("state/nri.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	n.run(pod, containerConfig("beside-the-silent", "sleep 1000"))
 
 	strict := n.plugin("40-strict", hangs, stub.WithFailurePolicy(&api.FailurePolicy{FailRequest: true, KeepConnected: true}))
 	for range 2 { // it stays

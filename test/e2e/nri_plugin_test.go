@@ -21,6 +21,7 @@ type nriPlugin struct {
 	stub   stub.Stub
 	closed chan struct{} // when the connection has ended
 
+	sync     func() error
 	runPod   func(*api.PodSandbox) error
 	create   func(*api.PodSandbox, *api.Container) (*api.ContainerAdjustment, []*api.ContainerUpdate, error)
 	start    func(*api.Container) error
@@ -36,6 +37,20 @@ type nriPlugin struct {
 
 // plugin connects a plugin and waits until it is synchronized.
 func (n *node) plugin(name string, change func(*nriPlugin), options ...stub.Option) *nriPlugin {
+	n.t.Helper()
+	p := n.join(name, change, options...)
+	// The daemon counts it a moment after it has answered.
+	eventually(n.t, 10*time.Second, "the plugin takes part", func() error {
+		if !strings.Contains(n.log.String(), fmt.Sprintf(`plugin \"%s\" connected and synchronized`, name)) {
+			return fmt.Errorf("not yet")
+		}
+		return nil
+	})
+	return p
+}
+
+// join connects a plugin and waits until it is being synchronized.
+func (n *node) join(name string, change func(*nriPlugin), options ...stub.Option) *nriPlugin {
 	n.t.Helper()
 	p := &nriPlugin{t: n.t, closed: make(chan struct{}), pods: map[string]*api.PodSandbox{}, containers: map[string]*api.Container{}}
 	if change != nil {
@@ -56,13 +71,6 @@ func (n *node) plugin(name string, change func(*nriPlugin), options ...stub.Opti
 	}
 	n.t.Cleanup(p.stub.Stop)
 	p.told("Synchronize")
-	// The daemon counts it a moment after it has answered.
-	eventually(n.t, 10*time.Second, "the plugin takes part", func() error {
-		if !strings.Contains(n.log.String(), fmt.Sprintf(`plugin \"%s\" connected and synchronized`, name)) {
-			return fmt.Errorf("not yet")
-		}
-		return nil
-	})
 	return p
 }
 
@@ -130,6 +138,9 @@ func (p *nriPlugin) Synchronize(_ context.Context, pods []*api.PodSandbox, conta
 	}
 	p.mu.Unlock()
 	p.note("Synchronize", nil, nil)
+	if p.sync != nil {
+		return nil, p.sync()
+	}
 	return nil, nil
 }
 
