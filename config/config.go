@@ -26,6 +26,8 @@ type Config struct {
 	Image     Image              `toml:"image"`
 	CNI       CNI                `toml:"cni"`
 	Container Container          `toml:"container"`
+	Metrics   Metrics            `toml:"metrics"`
+	Tracing   Tracing            `toml:"tracing"`
 	Streaming Streaming          `toml:"streaming"`
 	NRI       NRI                `toml:"nri"`
 	Runtimes  map[string]Runtime `toml:"runtimes" reload:"now"`
@@ -132,6 +134,19 @@ type NRIValidator struct {
 	RejectSysctls          bool     `toml:"reject_sysctl_adjustment" reload:"restart"`
 	RequiredPlugins        []string `toml:"required_plugins" reload:"restart"`
 	MissingPluginTolerance string   `toml:"tolerate_missing_plugins_annotation" reload:"restart"`
+}
+
+// Metrics is about the page for Prometheus.
+type Metrics struct {
+	Address string `toml:"address" reload:"restart"` // HOST:PORT or unix:///PATH; empty: none
+}
+
+// Tracing is about the way out for spans.
+type Tracing struct {
+	Endpoint      string  `toml:"endpoint" reload:"restart"` // HOST:PORT; empty: none
+	Protocol      string  `toml:"protocol" reload:"restart"` // grpc or http
+	Insecure      bool    `toml:"insecure" reload:"restart"`
+	SamplingRatio float64 `toml:"sampling_ratio" reload:"restart"`
 }
 
 // Runtime is one handler, a [runtimes.NAME] table.

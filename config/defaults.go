@@ -49,6 +49,7 @@ func Default() *Config {
 			KillTimeout:             Duration{10 * time.Second},
 			ExecDrainTimeout:        Duration{time.Second},
 		},
+		Tracing: Tracing{Protocol: "grpc", SamplingRatio: 1},
 		Streaming: Streaming{
 			Address:         "127.0.0.1",
 			IdleTimeout:     Duration{4 * time.Hour}, // the kubelet's --streaming-connection-idle-timeout

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"path/filepath"
 	"regexp"
@@ -45,6 +46,7 @@ func (c *Config) Validate() error {
 	v.cni()
 	v.container()
 	v.streaming()
+	v.telemetry()
 	v.nri()
 	v.runtimes()
 	return errors.Join(v.problems...)
@@ -161,6 +163,29 @@ func (v *checker) cgroup() {
 func (v *checker) log() {
 	v.oneOf("log.level", v.c.Log.Level, "debug", "info", "warn", "error")
 	v.oneOf("log.format", v.c.Log.Format, "text", "json")
+}
+
+func (v *checker) telemetry() {
+	if a := v.c.Metrics.Address; a != "" {
+		if path, ok := strings.CutPrefix(a, "unix://"); ok {
+			v.path("metrics.address", path)
+			if len(path) > maxSocketPath {
+				v.bad("metrics.address", "%d bytes, the kernel takes %d", len(path), maxSocketPath)
+			}
+		} else if _, err := netip.ParseAddrPort(a); err != nil {
+			v.bad("metrics.address", `%q is neither an address and port such as "127.0.0.1:9479" nor "unix:///PATH"`, a)
+		}
+	}
+	t := v.c.Tracing
+	if t.Endpoint != "" {
+		if host, port, err := net.SplitHostPort(t.Endpoint); err != nil || host == "" || port == "" {
+			v.bad("tracing.endpoint", `%q is no HOST:PORT`, t.Endpoint)
+		}
+	}
+	v.oneOf("tracing.protocol", t.Protocol, "grpc", "http")
+	if !(t.SamplingRatio >= 0 && t.SamplingRatio <= 1) { // NaN is neither
+		v.bad("tracing.sampling_ratio", "%v is not between 0 and 1", t.SamplingRatio)
+	}
 }
 
 func (v *checker) image() {

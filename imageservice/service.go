@@ -48,6 +48,8 @@ type Service struct {
 	log    *slog.Logger
 	wake   chan struct{} // there may be something to sweep
 
+	sweptAt, sweptBytes atomic.Int64 // the last time, in seconds since the epoch; all that was ever swept
+
 	registry atomic.Pointer[client]
 }
 
@@ -244,10 +246,23 @@ func (s *Service) HoldImage(owner, nameOrID string) (*store.Image, error) {
 // Sweep removes layers and blobs that nothing refers to.
 func (s *Service) Sweep(ctx context.Context) error {
 	swept, err := s.store.Sweep(ctx)
+	if err == nil {
+		s.sweptAt.Store(time.Now().Unix())
+	}
+	s.sweptBytes.Add(max(swept.Bytes, 0))
 	if swept != (store.Swept{}) {
 		s.log.Info("image store is swept", "images", swept.Images, "layers", swept.Layers, "blobs", swept.Blobs, "temps", swept.Temps, "bytes", swept.Bytes)
 	}
 	return err
+}
+
+// Swept is when the last sweep ended, zero for never, and how many bytes all
+// sweeps of this process took away.
+func (s *Service) Swept() (at time.Time, bytes int64) {
+	if sec := s.sweptAt.Load(); sec != 0 {
+		at = time.Unix(sec, 0)
+	}
+	return at, s.sweptBytes.Load()
 }
 
 func (s *Service) sweepSoon() {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-cri/berth/config"
+	"github.com/berth-cri/berth/telemetry"
 )
 
 // settings are the flags that serve and config check share.
@@ -131,7 +132,7 @@ func newLogger(l config.Log) *slog.Logger {
 	logLevel.Set(l.SlogLevel())
 	options := &slog.HandlerOptions{Level: &logLevel}
 	if l.Format == "json" {
-		return slog.New(slog.NewJSONHandler(os.Stderr, options))
+		return slog.New(telemetry.LogHandler(slog.NewJSONHandler(os.Stderr, options)))
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, options))
+	return slog.New(telemetry.LogHandler(slog.NewTextHandler(os.Stderr, options)))
 }

@@ -90,8 +90,16 @@ func runServe(ctx context.Context, cfg *config.Config, from source, hangup <-cha
 	if err != nil {
 		return err
 	}
+	traces, err := startTracing(ctx, cfg.Tracing, log)
+	if err != nil {
+		return err
+	}
 	options := append(chain.Options(),
 		grpc.MaxRecvMsgSize(int(cfg.GRPC.MaxRecvMessageSize)), grpc.MaxSendMsgSize(int(cfg.GRPC.MaxSendMessageSize)))
+	if traces != nil {
+		defer traces.Close()
+		options = append(options, traces.Option())
+	}
 	server := grpc.NewServer(options...)
 
 	d, err := assemble(cfg, from, log)
@@ -111,6 +119,13 @@ func runServe(ctx context.Context, cfg *config.Config, from source, hangup <-cha
 	defer supervisor.Close()
 	defer d.network.Close()
 	d.api.Register(server)
+	page, err := d.serveMetrics(cfg.Metrics.Address, supervisor)
+	if err != nil {
+		return err
+	}
+	if page != nil {
+		defer page.Close()
+	}
 	(&node.Server{Images: d.images, Containers: d.all, Pods: d.pods}).Register(server)
 
 	served := make(chan error, 2)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/containernetworking/cni/pkg/version"
 
 	"github.com/berth-cri/berth/cni/builtin"
+	"github.com/berth-cri/berth/telemetry"
 )
 
 // dispatcher is how libcni runs plugins: built-in types in this process, all
@@ -43,12 +45,17 @@ func (d *dispatcher) FindInPath(plugin string, dirs []string) (string, error) {
 }
 
 // ExecPlugin is the second half.
-func (d *dispatcher) ExecPlugin(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {
+func (d *dispatcher) ExecPlugin(ctx context.Context, path string, stdin []byte, environ []string) (out []byte, err error) {
+	ctx, span := telemetry.Begin(ctx, "cni plugin")
+	defer func() { span.End(err) }()
+	span.Set("cni.plugin", filepath.Base(strings.TrimPrefix(path, builtinPath)))
+	span.Set("cni.path", path)
+	span.Set("cni.command", verb(environ))
 	name, ok := strings.CutPrefix(path, builtinPath)
 	if !ok {
 		return d.run(ctx, path, stdin, environ)
 	}
-	out, err := d.callBuiltin(ctx, name, stdin, environ)
+	out, err = d.callBuiltin(ctx, name, stdin, environ)
 	if !builtin.IsUnsupported(err) {
 		return out, err
 	}
@@ -58,6 +65,16 @@ func (d *dispatcher) ExecPlugin(ctx context.Context, path string, stdin []byte, 
 		return nil, fmt.Errorf("%w, and there is no other: %w", err, findErr)
 	}
 	return d.run(ctx, path, stdin, environ)
+}
+
+// verb is what CNI_COMMAND says; the last one counts, as for a program.
+func verb(environ []string) (c string) {
+	for _, kv := range environ {
+		if v, ok := strings.CutPrefix(kv, "CNI_COMMAND="); ok {
+			c = v
+		}
+	}
+	return c
 }
 
 func (d *dispatcher) callBuiltin(ctx context.Context, name string, stdin []byte, environ []string) (out []byte, err error) {

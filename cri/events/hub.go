@@ -21,6 +21,7 @@ type Event = runtimeapi.ContainerEventResponse
 // Hub is the place where events are published. The zero value is ready.
 type Hub struct {
 	listening atomic.Int32
+	dropped   atomic.Uint64 // listeners that were too slow
 
 	mu        sync.Mutex
 	last      int64                  // guarded by mu: the time of the last event
@@ -42,6 +43,7 @@ func (h *Hub) Publish(describe func(at int64) *Event) {
 	e.CreatedAt = h.last
 	for l := range h.listeners {
 		if !l.add(e) {
+			h.dropped.Add(1)
 			h.forget(l)
 		}
 	}
@@ -64,6 +66,11 @@ func (h *Hub) Listen() (*Listener, error) {
 }
 
 var errClosed = fmt.Errorf("events: the daemon stops: %w", errdefs.ErrUnavailable)
+
+// Counts are how many listen, and how many were let go since they did not read.
+func (h *Hub) Counts() (listening int, dropped uint64) {
+	return int(h.listening.Load()), h.dropped.Load()
+}
 
 // Close ends all listeners, each after what waits for it.
 func (h *Hub) Close() {

@@ -6,5 +6,5 @@
 // Always true: a handler returns errors with a kind of errdefs and never a gRPC
 // status; a secret of a request is never logged.
 //
-// May import: errdefs, cri-api errors, grpc.
+// May import: telemetry, errdefs, cri-api errors, grpc.
 package interceptor

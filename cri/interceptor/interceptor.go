@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/berth-cri/berth/telemetry"
 )
 
 // Chain is the interceptors with their gate.
@@ -47,11 +49,17 @@ func (c *Chain) around(ctx context.Context, method string, call func() error) (e
 	if !c.open.Load() {
 		return status.Error(codes.Unavailable, "server is not initialized yet")
 	}
+	telemetry.RPCBegan()
 	began := time.Now()
 	err = Status(guard(call))
-	c.report(ctx, path.Base(method), time.Since(began), err)
+	took, name := time.Since(began), path.Base(method)
+	telemetry.RPCEnded(name, status.Code(err).String(), took, name != endless)
+	c.report(ctx, name, took, err)
 	return err
 }
+
+// endless is the method whose time says how long a client has listened.
+const endless = "GetContainerEvents"
 
 // guard turns a panic of one request into its error: the node's other pods must
 // not pay for it.

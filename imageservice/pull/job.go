@@ -12,6 +12,7 @@ import (
 	"github.com/berth-cri/berth/imageservice/reference"
 	"github.com/berth-cri/berth/imageservice/registry"
 	"github.com/berth-cri/berth/imageservice/store"
+	"github.com/berth-cri/berth/telemetry"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -82,12 +83,13 @@ func (j *job) run(ctx context.Context, cancel context.CancelCauseFunc) (img *sto
 			err = fmt.Errorf("%s: %w", j.Progress().State, err)
 			_ = j.move(Fail)
 		}
-		j.report(img, err)
+		j.report(ctx, img, err)
 	}()
 	return j.pull(ctx)
 }
 
 func (j *job) pull(ctx context.Context) (*store.Image, error) {
+	telemetry.Tag(ctx, "image", j.ref.String())
 	session, err := j.opts.Registry.Open(j.ref, j.auth)
 	if err != nil {
 		return nil, err
@@ -95,7 +97,9 @@ func (j *job) pull(ctx context.Context) (*store.Image, error) {
 	j.mu.Lock()
 	j.session = session
 	j.mu.Unlock()
-	desc, body, err := j.session.Resolve(ctx, func(d digest.Digest) bool { return j.known(d) != nil }, j.listed())
+	within, timed := telemetry.ImagePull.Begin(ctx, "resolve")
+	desc, body, err := j.session.Resolve(within, func(d digest.Digest) bool { return j.known(d) != nil }, j.listed())
+	timed.End(err)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +111,9 @@ func (j *job) pull(ctx context.Context) (*store.Image, error) {
 	if err := j.move(Resolved); err != nil {
 		return nil, err
 	}
-	c, err := j.read(ctx, desc, body, 0)
+	within, timed = telemetry.ImagePull.Begin(ctx, "read")
+	c, err := j.read(within, desc, body, 0)
+	timed.End(err)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +122,10 @@ func (j *job) pull(ctx context.Context) (*store.Image, error) {
 	}
 	// Held before they are looked for: a sweep must not take them in between.
 	j.opts.Store.Hold(j.owner, c.image.RootFS.DiffIDs)
-	if err := j.unpack(ctx, c); err != nil {
+	within, timed = telemetry.ImagePull.Begin(ctx, "layers")
+	err = j.unpack(within, c)
+	timed.End(err)
+	if err != nil {
 		return nil, err
 	}
 	if err := j.move(Unpacked); err != nil {
@@ -129,7 +138,9 @@ func (j *job) pull(ctx context.Context) (*store.Image, error) {
 	if tag := j.ref.RepoTag(); tag != "" {
 		img.RepoTags = []string{tag}
 	}
-	recorded, err := j.opts.Store.Commit(ctx, img, c.manifest, c.config)
+	within, timed = telemetry.ImagePull.Begin(ctx, "record")
+	recorded, err := j.opts.Store.Commit(within, img, c.manifest, c.config)
+	timed.End(err)
 	if err != nil {
 		return nil, err
 	}
@@ -226,7 +237,11 @@ func (j *job) unpack(ctx context.Context, c *content) error {
 		}
 		seen[diffID] = true
 		g.Go(func() error {
-			if err := j.layer(ctx, desc, diffID, &counts[i]); err != nil {
+			ctx, span := telemetry.Begin(ctx, "layer")
+			span.Set("digest", desc.Digest.String())
+			err := j.layer(ctx, desc, diffID, &counts[i])
+			span.End(err)
+			if err != nil {
 				return fmt.Errorf("layer %d of %d: %w", i+1, len(c.parsed.Layers), err)
 			}
 			counts[i].done.Store(true)
@@ -268,13 +283,14 @@ func (j *job) layer(ctx context.Context, desc ocispec.Descriptor, diffID digest.
 	}
 }
 
-func (j *job) report(img *store.Image, err error) {
+func (j *job) report(ctx context.Context, img *store.Image, err error) {
+	telemetry.PullEnded(time.Since(j.started), err)
 	p := j.Progress()
 	attrs := []any{"image", p.Image, "took", time.Since(p.Started).Round(time.Millisecond), "layers", p.Layers, "downloaded", p.Downloaded, "unpacked", p.Unpacked}
 	if err != nil {
-		j.opts.Logger.Info("image is not pulled", append(attrs, "error", err)...)
+		j.opts.Logger.InfoContext(ctx, "image is not pulled", append(attrs, "error", err)...)
 	} else {
-		j.opts.Logger.Info("image is pulled", append(attrs, "id", img.ID)...)
+		j.opts.Logger.InfoContext(ctx, "image is pulled", append(attrs, "id", img.ID)...)
 	}
 	if j.session != nil && j.opts.Logger.Enabled(context.Background(), slog.LevelDebug) {
 		for _, a := range j.session.Trace() {

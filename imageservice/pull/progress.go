@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/berth-cri/berth/imageservice/registry"
+	"github.com/berth-cri/berth/telemetry"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 )
@@ -35,6 +36,8 @@ func (c *counters) layerCounter(l *layerCount) func(downloaded, unpacked int64) 
 	return func(downloaded, unpacked int64) {
 		c.downloaded.Add(downloaded - d)
 		c.unpacked.Add(unpacked - u)
+		telemetry.PulledBytes.Add(float64(downloaded - d))
+		telemetry.UnpackedBytes.Add(float64(unpacked - u))
 		l.downloaded.Store(downloaded)
 		d, u = downloaded, unpacked
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/berth-cri/berth/linux/namespace"
 	"github.com/berth-cri/berth/runtime/monitor"
 	"github.com/berth-cri/berth/runtime/pod"
+	"github.com/berth-cri/berth/telemetry"
 	"github.com/berth-cri/berth/undo"
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -47,7 +48,7 @@ func (s *Service) Start(ctx context.Context, id string) error {
 	}
 	if err != nil {
 		err = precondition(err)
-		s.Log.Warn("container did not start", "container", c.rec.ID, "error", err)
+		s.Log.WarnContext(ctx, "container did not start", "container", c.rec.ID, "pod", c.rec.Pod, "error", err)
 		if merr := c.move(Exit, func(st *Status) {
 			st.StartedAt = 0
 			st.FinishedAt = time.Now().UnixNano()
@@ -78,18 +79,19 @@ func (s *Service) start(ctx context.Context, c *Container, p *pod.Pod) (err erro
 	}
 	l := &live{}
 	u.Push("close pipes", func(context.Context) error { l.close(); return nil })
+	telemetry.Tag(ctx, "container", r.ID)
+	telemetry.Tag(ctx, "pod", r.Pod)
 	if !r.Launch.Terminal {
-		if err := monitor.MakeFIFOs(c.dir, int(r.Launch.UID), int(r.Launch.GID), r.Config.Stdin); err != nil {
-			return err
-		}
-		if err := s.labelPipes(c); err != nil {
-			return err
-		}
-		if l.keepers, err = monitor.OpenKeepers(c.dir); err != nil {
+		_, timed := telemetry.ContainerStart.Begin(ctx, "pipes")
+		l.keepers, err = s.makePipes(c)
+		timed.End(err)
+		if err != nil {
 			return err
 		}
 	}
-	cg, err := s.Cgroups.Create(ctx, r.Cgroup, c.Limits().Resources)
+	within, timed := telemetry.ContainerStart.Begin(ctx, "cgroup")
+	cg, err := s.Cgroups.Create(within, r.Cgroup, c.Limits().Resources)
+	timed.End(err)
 	if err != nil {
 		return fmt.Errorf("make cgroup: %w", err)
 	}
@@ -105,10 +107,18 @@ func (s *Service) start(ctx context.Context, c *Container, p *pod.Pod) (err erro
 	if err := fault.Hit("container.start.monitor"); err != nil {
 		return err
 	}
-	started, err := s.monitor.Start(ctx, monitor.StartRequest{
+	within, timed = telemetry.ContainerStart.Begin(ctx, "monitor")
+	started, err := s.monitor.Start(within, monitor.StartRequest{
 		ID: r.ID, Dir: c.dir, Prepared: c.prepared(r.Launch), PlanFile: plan,
 		Cgroup: placement(cg), KillCgroup: cg.KillDir(), Log: r.LogPath, Stdin: r.Config.Stdin,
+		Trace: telemetry.TraceID(ctx),
 	})
+	if err == nil {
+		for _, step := range started.Steps {
+			telemetry.ContainerStart.Did(within, "monitor."+step.Name, step.At, step.Took)
+		}
+	}
+	timed.End(err)
 	if err != nil {
 		if oom, _ := cg.OOMKills(); oom > 0 {
 			err = fmt.Errorf("the memory limit is too low to start anything in it: %w: %w", err, errdefs.ErrResourceExhausted)
@@ -126,6 +136,18 @@ func (s *Service) start(ctx context.Context, c *Container, p *pod.Pod) (err erro
 		return nil
 	}
 	return err
+}
+
+// makePipes makes what the container's standard streams are connected to.
+func (s *Service) makePipes(c *Container) (*monitor.Keepers, error) {
+	r := c.rec
+	if err := monitor.MakeFIFOs(c.dir, int(r.Launch.UID), int(r.Launch.GID), r.Config.Stdin); err != nil {
+		return nil, err
+	}
+	if err := s.labelPipes(c); err != nil {
+		return nil, err
+	}
+	return monitor.OpenKeepers(c.dir)
 }
 
 // checkTarget sees that the container whose PID namespace is to be joined is

@@ -82,6 +82,7 @@ type StartRequest struct {
 	Log        string        `json:"log,omitempty"`
 	Stdin      bool          `json:"stdin,omitempty"`  // false: /dev/null
 	Silent     bool          `json:"silent,omitempty"` // no pipes: all three streams are /dev/null
+	Trace      string        `json:"trace,omitempty"`  // of the request that this belongs to, for the log
 }
 
 // Started is a running process. The caller owns the files; Console is nil
@@ -96,6 +97,16 @@ type Started struct {
 	// OOMScoreAdj is the value that was set in place of the wanted one, which
 	// the host does not allow; nil otherwise.
 	OOMScoreAdj *int `json:"oomScoreAdj,omitempty"`
+
+	// Steps of a container's start, for who measures it.
+	Steps []StepTime `json:"steps,omitempty"`
+}
+
+// StepTime is how long a step in the monitor took.
+type StepTime struct {
+	Name string        `json:"name"` // prepare: pipes and log; init: fork to the program's execve
+	At   time.Time     `json:"at"`
+	Took time.Duration `json:"took"`
 }
 
 // AdoptRequest hands a running container to a new monitor. Pidfd and Console

@@ -25,8 +25,14 @@ func (s *Server) start(ctx context.Context, r StartRequest, plan *os.File) (_ re
 	if err := s.reserve(r.ID, r.Dir); err != nil {
 		return reply{}, err
 	}
+	began := time.Now()
 	var c *container
-	defer func() { s.settle(r.ID, c) }()
+	defer func() {
+		s.settle(r.ID, c)
+		if err != nil && r.Trace != "" {
+			s.cfg.Log.Warn("container did not start", "container", r.ID, "trace_id", r.Trace, "error", err)
+		}
+	}()
 
 	if err := os.Remove(filepath.Join(r.Dir, exitFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return reply{}, err
@@ -55,6 +61,7 @@ func (s *Server) start(ctx context.Context, r StartRequest, plan *os.File) (_ re
 		return reply{}, err
 	}
 	s.holdPipes(r.ID, r.Dir) // before there is a writer
+	prepared := time.Now()
 	p, err := s.launch(ctx, oci.Start{
 		Prepared: r.Prepared, Plan: plan, Cgroup: r.Cgroup,
 		Stdin: pipes.childIn, Stdout: pipes.childOut, Stderr: pipes.childErr,
@@ -63,6 +70,7 @@ func (s *Server) start(ctx context.Context, r StartRequest, plan *os.File) (_ re
 		undo()
 		return reply{}, err
 	}
+	steps := []StepTime{{"prepare", began, prepared.Sub(began)}, {"init", prepared, time.Since(prepared)}}
 	c, err = s.watchNew(r, p, log, pipes)
 	if err != nil {
 		undo()
@@ -72,7 +80,7 @@ func (s *Server) start(ctx context.Context, r StartRequest, plan *os.File) (_ re
 	}
 	s.holdProcess(c)
 	return reply{
-		body:  Started{Pid: p.Pid, StartTime: p.StartTime, At: c.at, OOMScoreAdj: p.OOMScoreAdj},
+		body:  Started{Pid: p.Pid, StartTime: p.StartTime, At: c.at, OOMScoreAdj: p.OOMScoreAdj, Steps: steps},
 		files: []sent{{filePidfd, c.pidfd}, {fileConsole, c.console}},
 		then:  func() { go s.watch(c) }, // the exit must not overtake the answer
 	}, nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -53,6 +54,20 @@ type Supervisor struct {
 	current *client    // nil: being replaced
 	ready   chan struct{}
 	stops   map[string]time.Time // when the Kill of a container strikes
+
+	lost, spawned, upgraded, adopted atomic.Uint64
+}
+
+// Counts are what has happened since this process began.
+type Counts struct {
+	Connected                        bool
+	Lost, Spawned, Upgraded, Adopted uint64 // monitors, and at last containers handed to one
+}
+
+// Counts returns them.
+func (s *Supervisor) Counts() Counts {
+	pid, _ := s.Monitor()
+	return Counts{pid != 0, s.lost.Load(), s.spawned.Load(), s.upgraded.Load(), s.adopted.Load()}
 }
 
 // Supervise connects to the monitor of the socket, or starts one that outlives
@@ -165,6 +180,7 @@ func (s *Supervisor) watch(c *client) {
 		s.current, s.ready = nil, make(chan struct{})
 		s.mu.Unlock()
 		s.opts.Log.Warn("lost the monitor", "pid", c.monitor.Pid, "error", c.err)
+		s.lost.Add(1)
 		if s.opts.OnLost != nil {
 			s.opts.OnLost(c.err)
 		}
@@ -199,7 +215,9 @@ func (s *Supervisor) connect(ctx context.Context) (*client, error) {
 	defer cancel()
 	c, err := dial(ctx, s.opts.Socket, s.opts.Build, s.exits.add)
 	if refused(err) {
-		c, err = spawn(ctx, s.opts, s.exits.add)
+		if c, err = spawn(ctx, s.opts, s.exits.add); err == nil {
+			s.spawned.Add(1)
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -234,6 +252,7 @@ func (s *Supervisor) upgrade(ctx context.Context, c *client) *client {
 		log.Error("upgrade the monitor", "error", err)
 		return c // closed: the next attempt starts one
 	}
+	s.upgraded.Add(1)
 	log.Info("upgraded the monitor", "now", n.monitor.Build)
 	return n
 }
@@ -267,6 +286,7 @@ func (s *Supervisor) agree(ctx context.Context, c *client) error {
 			s.opts.Log.Error("hand a container to the monitor", "container", a.ID, "error", err)
 			continue
 		}
+		s.adopted.Add(1)
 		s.mu.Lock()
 		end, stopping := s.stops[a.ID]
 		s.mu.Unlock()

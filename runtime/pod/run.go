@@ -12,6 +12,7 @@ import (
 	"github.com/berth-cri/berth/linux/namespace"
 	"github.com/berth-cri/berth/runtime/index"
 	"github.com/berth-cri/berth/runtime/spec"
+	"github.com/berth-cri/berth/telemetry"
 	"github.com/berth-cri/berth/undo"
 	"github.com/containerd/errdefs"
 	"google.golang.org/protobuf/proto"
@@ -60,6 +61,7 @@ func (s *Service) Run(ctx context.Context, cfg *runtimeapi.PodSandboxConfig, han
 			}
 		}
 		id := index.NewID()
+		telemetry.Tag(ctx, "pod", id)
 		p := &Pod{dir: s.directory(id)}
 		s.tellOf(p)
 		now.Store(p)
@@ -115,7 +117,10 @@ func (s *Service) run(ctx context.Context, p *Pod) (err error) {
 		if err := fault.Hit("pod.run." + step.name); err != nil {
 			return err
 		}
-		if err := step.do(ctx, p); err != nil {
+		within, timed := telemetry.SandboxStart.Begin(ctx, step.name)
+		err := step.do(within, p)
+		timed.End(err)
+		if err != nil {
 			return fmt.Errorf("set up %s of pod sandbox: %w", step.name, err)
 		}
 	}

@@ -30,6 +30,7 @@ var levels = map[string]int{
 	"config":     1,
 	"fault":      1,
 	"linux":      1,
+	"telemetry":  1,
 	"trash":      1,
 	"undo":       1,
 }
@@ -58,11 +59,12 @@ var beside = map[string][]string{
 	"cni/builtin": {"cni/netns"},
 	"cni/nettest": {"cni/netns"}, // for tests
 
-	"atomicfile":      {"linux", "fault"},
-	"trash":           {"linux", "fault"},
-	"linux/namespace": {"linux"},
-	"linux/overlay":   {"linux", "linux/namespace"},
-	"linux/probe":     {"linux", "linux/namespace"},
+	"atomicfile":       {"linux", "fault"},
+	"telemetry/export": {"telemetry"},
+	"trash":            {"linux", "fault"},
+	"linux/namespace":  {"linux"},
+	"linux/overlay":    {"linux", "linux/namespace"},
+	"linux/probe":      {"linux", "linux/namespace"},
 }
 
 // limit keeps packages out of everything that a program links.
@@ -100,12 +102,14 @@ type direct struct {
 }
 
 var directs = []direct{
-	{"google.golang.org/grpc", []string{"cri", "cmd/berth"}, "the wire protocol ends in cri"},
+	{"google.golang.org/grpc", []string{"cri", "cmd/berth", "telemetry/export"}, "the wire protocol ends in cri"},
 	{"github.com/google/go-containerregistry", []string{"imageservice"}, "registries are imageservice's"},
 	{"github.com/containernetworking", []string{"cni"}, "CNI is cni's"},
 	{"github.com/vishvananda/netlink", []string{"cni", "linux/probe"}, "the network is cni's"},
 	{"github.com/google/nftables", []string{"cni", "linux/probe"}, "the network is cni's"},
 	{"github.com/pelletier/go-toml", []string{"config", "imageservice/registry"}, "config and hosts.toml are the TOML here"},
 	{"github.com/containerd/nri", []string{"runtime/nri"}, "plugins of the node are runtime/nri's"},
+	{"github.com/prometheus", []string{"telemetry"}, "metrics are telemetry's"},
+	{"go.opentelemetry.io", []string{"telemetry"}, "traces are telemetry's"},
 	{"github.com/spf13", []string{"cmd/berth"}, "commands and flags are cmd's"},
 }
