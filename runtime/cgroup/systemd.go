@@ -153,8 +153,12 @@ func (s *scopes) start(ctx context.Context, scope string) (err error) {
 		return err
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	dead := s.holders[scope]
 	s.holders[scope] = hold.stay()
+	s.mu.Unlock()
+	if dead != nil { // somebody killed it, and the scope went with it
+		_, _ = dead.Wait()
+	}
 	return nil
 }
 

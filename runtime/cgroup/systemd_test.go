@@ -548,3 +548,35 @@ func TestHolderThatWasNotMoved(t *testing.T) {
 	}
 	cmd.Wait()
 }
+
+// The holder was killed, and the scope has gone with it.
+func TestScopeIsMadeAgain(t *testing.T) {
+	m, fake := scoped(t)
+	p, _ := m.Path("", "p", "c")
+	c, err := m.Create(t.Context(), p, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end(t, c)
+	scope := m.parent + "/berth-p.scope"
+	first := m.scopes.holders[scope]
+	if err := m.Load(scope + "/hold").Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := removeTree(t.Context(), m.trees[0].dir(scope)); err != nil {
+		t.Fatal(err)
+	}
+	if c, err = m.Create(t.Context(), p, nil); err != nil {
+		t.Fatal(err)
+	}
+	if n := fake.calls.Load(); n != 2 {
+		t.Errorf("%d calls", n)
+	}
+	if exists := unix.Kill(first.Pid, 0); exists != unix.ESRCH {
+		t.Errorf("the dead holder was not waited for: %v", exists)
+	}
+	end(t, c)
+	if err := m.RemovePod(t.Context(), "", "p"); err != nil {
+		t.Error(err)
+	}
+}

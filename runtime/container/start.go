@@ -120,7 +120,10 @@ func (s *Service) start(ctx context.Context, c *Container, p *pod.Pod) (err erro
 	}
 	timed.End(err)
 	if err != nil {
-		if oom, _ := cg.OOMKills(); oom > 0 {
+		// cgroup v2 lets the fork into the cgroup fail, v1 the process die there.
+		limit := c.Limits().Resources.Memory
+		refused := errdefs.IsResourceExhausted(err) && limit != nil && limit.Limit != nil && *limit.Limit > 0
+		if oom, _ := cg.OOMKills(); oom > 0 || refused {
 			err = fmt.Errorf("the memory limit is too low to start anything in it: %w: %w", err, errdefs.ErrResourceExhausted)
 		}
 		return err

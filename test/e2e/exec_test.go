@@ -267,7 +267,7 @@ func TestExecIsLikeItsContainer(t *testing.T) {
 		"cat /proc/self/oom_score_adj; for ns in net ipc uts mnt pid; do readlink /proc/self/ns/$ns; done; " +
 		"touch /x 2>&1; grep -c . /proc/self/mountinfo; cat /proc/self/attr/current 2>/dev/null"
 	// The cgroup of an exec is one below the container's.
-	const cgroup = "sed 's,/exec-[0-9a-f]*$,,' /proc/self/cgroup"
+	const cgroup = "sed 's,exec-[0-9a-f]*$,,; s,\\([^:]\\)/$,\\1,' /proc/self/cgroup"
 	for name, change := range map[string]func(*runtimeapi.ContainerConfig){
 		"ordinary": func(*runtimeapi.ContainerConfig) {},
 		"restricted": func(c *runtimeapi.ContainerConfig) {

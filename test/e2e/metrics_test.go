@@ -87,7 +87,7 @@ func TestMetrics(t *testing.T) {
 	}
 	for name, all := range app {
 		for _, s := range all {
-			if l := s.labels; l["container"] != "app" || l["pod"] != "watched" || l["namespace"] != "e2e" || l["name"] != id || l["image"] != busybox || l["id"] != ofKubelet(n)+"/"+id {
+			if l := s.labels; l["container"] != "app" || l["pod"] != "watched" || l["namespace"] != "e2e" || l["name"] != id || l["image"] != busybox || l["id"] != inCgroup(ofKubelet(n), id) {
 				t.Errorf("%s: %v", name, l)
 			}
 		}

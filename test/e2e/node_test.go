@@ -70,7 +70,7 @@ func prepareNode(t *testing.T, change ...func(*node)) *node {
 	n := &node{
 		t: t, n: int(nodes.Add(1)), dir: dir, log: &lockedBuffer{}, started: map[int]bool{},
 	}
-	n.cgroup = fmt.Sprintf("/berth-e2e-%x-%d", runID, n.n)
+	n.cgroup = topCgroup(n.n)
 	n.bridge = fmt.Sprintf("be%d-%d", os.Getpid()%100000, n.n)
 	for _, f := range change {
 		f(n)
@@ -113,6 +113,7 @@ builtin_subnets = ["10.%s.0/24", "fd86:be27:%x:%x::/64"]`, n.bridge, subnet, os.
 root = %q
 state = %q
 listen = %q
+cgroup_driver = %q
 default_cgroup_parent = %q
 [log]
 level = "debug"
@@ -125,7 +126,7 @@ conf_dir = %q
 bin_dirs = [%q]
 %s
 %s
-`, n.path("root"), n.path("state"), n.path("sock"), n.cgroup, n.path("certs.d"), cmp.Or(n.pins, "[]"), cmp.Or(n.progress, "5m"), n.path("net.d"), n.path("cni-bin"), n.network, n.config))
+`, n.path("root"), n.path("state"), n.path("sock"), driver, n.cgroup, n.path("certs.d"), cmp.Or(n.pins, "[]"), cmp.Or(n.progress, "5m"), n.path("net.d"), n.path("cni-bin"), n.network, n.config))
 	n.write("certs.d/registry.test/hosts.toml", fmt.Sprintf("server = %q\n", served.URL))
 	n.write("certs.d/mirrored.test/hosts.toml", fmt.Sprintf("server = \"http://127.0.0.1:1\"\n[host.%q]\ncapabilities = [\"pull\", \"resolve\"]\n", served.URL))
 }
@@ -274,6 +275,7 @@ func (n *node) removeAll() {
 // eventually calls f until it returns nil or the time is over.
 func eventually(t *testing.T, limit time.Duration, what string, f func() error) {
 	t.Helper()
+	limit *= slow
 	var err error
 	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if err = f(); err == nil {

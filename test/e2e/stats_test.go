@@ -169,7 +169,12 @@ func (n *node) podStats(id string) *runtimeapi.PodSandboxStats {
 }
 
 // ofKubelet is a cgroup as the kubelet makes it for a pod. Berth leaves it alone.
-func ofKubelet(n *node) string { return n.cgroup + "-pod" }
+func ofKubelet(n *node) string {
+	if driver == "systemd" {
+		return n.cgroup + strings.TrimSuffix(n.cgroup, ".slice") + "-pod.slice"
+	}
+	return n.cgroup + "-pod"
+}
 
 func withKubelet(n *node) {
 	n.t.Cleanup(func() { // after the node's own end

@@ -23,7 +23,7 @@ func (n *node) limit(id string, names ...string) string {
 	n.t.Helper()
 	for _, name := range names {
 		found, _ := filepath.Glob("/sys/fs/cgroup/*" + n.cgroup + "/" + id + "/" + name)
-		for _, path := range append(found, "/sys/fs/cgroup"+n.cgroup+"/"+id+"/"+name) {
+		for _, path := range append(found, "/sys/fs/cgroup"+inCgroup(n.cgroup, id)+"/"+name) {
 			if b, err := os.ReadFile(path); err == nil {
 				return strings.TrimSpace(string(b))
 			}

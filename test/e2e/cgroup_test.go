@@ -1,0 +1,47 @@
+package e2e
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// driver is the cgroup driver of the daemons here. systemd is for hosts that it
+// runs, such as that of test/vm.
+var driver = cmp.Or(os.Getenv("BERTH_E2E_CGROUP_DRIVER"), "cgroupfs")
+
+// slow stretches the time that something may take to happen, for machines that are
+// emulated.
+var slow = func() time.Duration {
+	n, _ := strconv.Atoi(os.Getenv("BERTH_E2E_SLOW"))
+	return time.Duration(max(n, 1))
+}()
+
+// topCgroup is the cgroup parent of one node, in the words of the driver.
+func topCgroup(n int) string {
+	if driver == "systemd" {
+		return fmt.Sprintf("/berthe2e%xn%d.slice", runID, n)
+	}
+	return fmt.Sprintf("/berth-e2e-%x-%d", runID, n)
+}
+
+// inCgroup is the cgroup of a container below its pod's parent.
+func inCgroup(parent, id string) string {
+	if driver != "systemd" {
+		return parent + "/" + id
+	}
+	found, _ := filepath.Glob("/sys/fs/cgroup" + parent + "/berth-*.scope/" + id)
+	if len(found) != 1 {
+		return parent + "/no-scope/" + id
+	}
+	return strings.TrimPrefix(found[0], "/sys/fs/cgroup")
+}
+
+// ofPod says whether a cgroup is there for a pod and not for a container.
+func ofPod(dir string) bool {
+	return strings.HasSuffix(dir, ".scope") || filepath.Base(dir) == "hold" || strings.HasSuffix(dir, ".slice")
+}
