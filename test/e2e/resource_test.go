@@ -130,6 +130,49 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// Memory and swap together: without a word about swap there is none.
+func TestSwapLimits(t *testing.T) {
+	n := newNode(t)
+	n.pull(busybox)
+	pod := n.pod(n.podConfig("swap", hostNetwork))
+	v2, _ := filepath.Glob("/sys/fs/cgroup/*/memory.swap.max")
+	counted := len(v2) > 0 || exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes")
+	const memory = 64 << 20
+	for name, tc := range map[string]struct {
+		both         int64
+		want1, want2 string
+	}{
+		"no word":   {0, "67108864", "0"},
+		"none":      {memory, "67108864", "0"},
+		"half":      {memory + memory/2, "100663296", "33554432"},
+		"unlimited": {-1, "9223372036854771712", "max"},
+	} {
+		id, err := n.create(pod, containerConfig(strings.ReplaceAll(name, " ", "-"), "sleep 1000; :", limited(&runtimeapi.LinuxContainerResources{MemoryLimitInBytes: memory, MemorySwapLimitInBytes: tc.both})))
+		if !counted && tc.both != 0 && tc.both != memory {
+			wantCode(t, name+" where swap is not counted", err, codes.FailedPrecondition, "memory_swap_limit_in_bytes")
+			continue
+		}
+		if err == nil {
+			_, err = n.rt.StartContainer(n.ctx(), &runtimeapi.StartContainerRequest{ContainerId: id})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if counted {
+			want := tc.want1
+			if len(v2) > 0 {
+				want = tc.want2
+			}
+			if got := n.cgroupFile(id, "memory/memory.memsw.limit_in_bytes", "memory.swap.max"); got != want {
+				t.Errorf("%s: %q, want %q", name, got, want)
+			}
+		}
+		if r := n.status(id).Resources.GetLinux(); r.GetMemorySwapLimitInBytes() != tc.both {
+			t.Errorf("%s: in the status: %v", name, r)
+		}
+	}
+}
+
 const eat = "x=a; while :; do x=$x$x; done"
 
 func TestOOM(t *testing.T) {
