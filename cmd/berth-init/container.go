@@ -45,7 +45,7 @@ func (c *container) carryOut(s plan.Step) error {
 	case *plan.RootBind:
 		return c.rootBind(s)
 	case *plan.RootTmpfs:
-		return c.rootTmpfs()
+		return c.rootTmpfs(s)
 	case *plan.RememberCgroups:
 		return c.rememberCgroups()
 	case *plan.CgroupNamespace:

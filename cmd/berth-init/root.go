@@ -80,8 +80,9 @@ func (c *container) rootBind(s *plan.RootBind) error {
 }
 
 // rootTmpfs needs a directory that is there on every host.
-func (c *container) rootTmpfs() error {
-	tree, err := newFilesystem("tmpfs", "tmpfs", []string{"mode=0755", "size=64k"}, mountAttrNosuid|mountAttrNodev)
+func (c *container) rootTmpfs(s *plan.RootTmpfs) error {
+	options := append([]string{"mode=0755", "size=64k"}, s.Options...)
+	tree, err := newFilesystem("tmpfs", "tmpfs", options, mountAttrNosuid|mountAttrNodev)
 	if err != nil {
 		return err
 	}

@@ -56,7 +56,11 @@ func (s *Service) startReaper(ctx context.Context, p *Pod) error {
 	if m := p.Mapping(); m != nil && (user >= m.UIDs.Length || user >= m.GIDs.Length) {
 		user = 0 // of a small user namespace
 	}
-	prepared, err := embedded.CompileReaper(join, user)
+	process := r.Labels.Process
+	if r.Config.GetLinux().GetSecurityContext().GetPrivileged() {
+		process = "" // as that of its containers: the policy decides
+	}
+	prepared, err := embedded.CompileReaper(join, user, process, r.Labels.Mount)
 	if err != nil {
 		return err
 	}

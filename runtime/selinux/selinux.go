@@ -53,16 +53,21 @@ func (l *SELinux) make(options []string) (Labels, error) {
 		return Labels{}, fmt.Errorf("linux.security_context.selinux_options: %w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	own := !slices.ContainsFunc(options, func(o string) bool { return strings.HasPrefix(o, "level:") })
-	if len(options) > 0 && process != "" {
-		// The policy may not know what was asked for. Better now than at execve.
-		if err := l.system.Check(process); err != nil {
-			if own {
-				l.system.Release(process)
+	labels := Labels{Process: process, Mount: mount, Own: own}
+	// Better now than as "invalid argument" of a mount or of execve.
+	for _, label := range []string{process, mount} {
+		if label == "" {
+			continue
+		}
+		if err := l.system.Check(label); err != nil {
+			l.Release(labels)
+			if len(options) == 0 {
+				return Labels{}, fmt.Errorf("the host's SELinux policy is not for containers: it does not know %q: %w: %w", label, err, errdefs.ErrFailedPrecondition)
 			}
-			return Labels{}, fmt.Errorf("linux.security_context.selinux_options: the host's policy does not know %q: %w: %w", process, err, errdefs.ErrInvalidArgument)
+			return Labels{}, fmt.Errorf("linux.security_context.selinux_options: the host's policy does not know %q: %w: %w", label, err, errdefs.ErrInvalidArgument)
 		}
 	}
-	return Labels{Process: process, Mount: mount, Own: own}, nil
+	return labels, nil
 }
 
 // Container makes the labels of a container: the pod's, but for what it asks for

@@ -16,6 +16,7 @@ import (
 // policy is a host whose levels are s0:c1,c2, s0:c2,c3 and so on.
 type policy struct {
 	off       bool
+	strange   bool // it knows no containers
 	next      int
 	reserved  []string
 	relabeled []string
@@ -42,7 +43,7 @@ func (p *policy) Make(options []string) (string, string, error) {
 }
 
 func (p *policy) Check(label string) error {
-	if typeOf(label) == "unknown_t" {
+	if p.strange || typeOf(label) == "unknown_t" {
 		return unix.EINVAL
 	}
 	return nil
@@ -157,6 +158,10 @@ func TestUnknownLabels(t *testing.T) {
 	l := with(p)
 	if _, err := l.Pod(&option{Type: "unknown_t"}); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "unknown_t") || len(p.reserved) != 0 {
 		t.Errorf("got %v, in use %q", err, p.reserved)
+	}
+	strange := &policy{strange: true}
+	if _, err := with(strange).Pod(nil); !errdefs.IsFailedPrecondition(err) || len(strange.reserved) != 0 {
+		t.Errorf("a policy without containers: %v, in use %q", err, strange.reserved)
 	}
 	pod, _ := l.Pod(nil)
 	if _, err := l.Container(pod, nil, &context{SelinuxOptions: &option{Type: "unknown_t"}}); !errdefs.IsInvalidArgument(err) || !slices.Contains(p.reserved, level(pod.Process)) {

@@ -226,6 +226,19 @@ func TestMountLabel(t *testing.T) {
 			note(s.Type, s.Options, s.Label)
 		}
 	}
+	reaper, err := CompileReaper(nil, Nobody, "", label)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if steps, err = plan.Decode(reaper.Plan); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range steps {
+		if s, ok := step.(*plan.RootTmpfs); ok {
+			note("reaper", s.Options, "")
+		}
+	}
+	want["reaper"] = whole
 	if !maps.Equal(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)
 	}

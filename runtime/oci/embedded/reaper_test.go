@@ -26,7 +26,7 @@ func reaper(t testing.TB) (*Process, []specs.LinuxNamespace) {
 			pins = append(pins, Namespace{Type: ns.Type, Path: ns.Path})
 		}
 	}
-	p, err := CompileReaper(pins, Nobody)
+	p, err := CompileReaper(pins, Nobody, "", "")
 	if err != nil {
 		t.Fatal(err)
 	}

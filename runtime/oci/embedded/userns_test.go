@@ -252,7 +252,7 @@ func TestReaperInUserNamespace(t *testing.T) {
 	for kind, at := range map[specs.LinuxNamespaceType]namespace.Kind{specs.UserNamespace: namespace.User, specs.NetworkNamespace: namespace.Net, specs.IPCNamespace: namespace.IPC} {
 		join = append(join, Namespace{Type: kind, Path: pins[at]})
 	}
-	p, err := CompileReaper(join, Nobody)
+	p, err := CompileReaper(join, Nobody, "", "")
 	if err != nil {
 		t.Fatal(err)
 	}

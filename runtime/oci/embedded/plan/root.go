@@ -19,7 +19,7 @@ type RootOverlay struct {
 type RootBind struct{ Source string }
 
 // RootTmpfs makes an empty tmpfs the root.
-type RootTmpfs struct{}
+type RootTmpfs struct{ Options []string }
 
 // RememberCgroups reads in which cgroups the process is, as long as it can see
 // that; CgroupV1 needs it.
@@ -78,7 +78,7 @@ func (*PivotRoot) op() op       { return opPivotRoot }
 func (*Keyring) fields(*codec)         {}
 func (s *Propagate) fields(c *codec)   { number(c, &s.Flags) }
 func (s *RootBind) fields(c *codec)    { text(c, &s.Source) }
-func (*RootTmpfs) fields(*codec)       {}
+func (s *RootTmpfs) fields(c *codec)   { list(c, &s.Options, text) }
 func (*RememberCgroups) fields(*codec) {}
 func (*CgroupNamespace) fields(*codec) {}
 func (s *Join) fields(c *codec)        { number(c, &s.Flags) }
