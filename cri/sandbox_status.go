@@ -1,9 +1,10 @@
 package cri
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"time"
+	"slices"
 
 	"github.com/berth-cri/berth/runtime/pod"
 	"github.com/containerd/errdefs"
@@ -11,8 +12,13 @@ import (
 )
 
 // PodSandboxStatus. CRI: NotFound when there is no such sandbox. Addresses stay
-// until the sandbox is removed, and the statuses of its containers come along,
-// of one moment.
+// until the sandbox is removed, and the statuses of its containers come along.
+//
+// There is no timestamp, as from containerd: where the feature gate EventedPLEG is
+// on, the kubelet takes one for the offer to believe containers_statuses instead of
+// asking for each container, and then it does not know which of them belong to the
+// pod's present sandbox; it runs init containers again and again beside themselves
+// (kubernetes/kubernetes#133371, still so in 1.37).
 func (s *Server) PodSandboxStatus(_ context.Context, r *runtimeapi.PodSandboxStatusRequest) (*runtimeapi.PodSandboxStatusResponse, error) {
 	p, err := s.Pods.Get(r.GetPodSandboxId())
 	if err == nil && p.Record().State == pod.Creating {
@@ -21,13 +27,9 @@ func (s *Server) PodSandboxStatus(_ context.Context, r *runtimeapi.PodSandboxSta
 	if err != nil {
 		return nil, fmt.Errorf("status of pod sandbox %s: %w", r.GetPodSandboxId(), err)
 	}
-	// The time first: the kubelet drops events that are older than it, and the
-	// status must not be one of before such an event.
-	now := time.Now().UnixNano()
 	rec := p.Record()
 	reply := &runtimeapi.PodSandboxStatusResponse{
 		Status:             sandboxStatus(rec),
-		Timestamp:          now,
 		ContainersStatuses: s.containerStatuses(rec.ID),
 	}
 	if r.GetVerbose() {
@@ -44,7 +46,8 @@ func (s *Server) PodSandboxStatus(_ context.Context, r *runtimeapi.PodSandboxSta
 	return reply, nil
 }
 
-// containerStatuses are those of the containers of a sandbox.
+// containerStatuses are those of the containers of a sandbox, the newest first: of
+// several with one name, the first that is found is the one that counts.
 func (s *Server) containerStatuses(pod string) []*runtimeapi.ContainerStatus {
 	var all []*runtimeapi.ContainerStatus
 	for _, c := range s.Containers.List() {
@@ -52,6 +55,7 @@ func (s *Server) containerStatuses(pod string) []*runtimeapi.ContainerStatus {
 			all = append(all, containerStatus(c))
 		}
 	}
+	slices.SortStableFunc(all, func(a, b *runtimeapi.ContainerStatus) int { return cmp.Compare(b.CreatedAt, a.CreatedAt) })
 	return all
 }
 

@@ -69,7 +69,7 @@ func (s *Service) stop(ctx context.Context, c *Container, grace time.Duration) e
 			return nil
 		default:
 		}
-		if s.gone(c) {
+		if s.gone(ctx, c) {
 			s.lost(c)
 			return nil
 		}
@@ -96,14 +96,28 @@ func (s *Service) kill(ctx context.Context, c *Container, grace time.Duration) b
 	return err == nil
 }
 
-// gone says that the container's process has ended, long enough ago for the
-// monitor to have told.
-func (s *Service) gone(c *Container) bool {
+// gone says that the container's process has ended, and that the monitor will not
+// tell how: it was asked some time after the end, and does not have the container, or
+// has told somebody who did not hear it. One that has it without an exit still reads
+// what something left behind may write, or waits for the parent of an adopted
+// process to reap it.
+func (s *Service) gone(ctx context.Context, c *Container) bool {
 	st := c.Status()
 	if st.Pid == 0 || linux.Alive(st.Pid, st.StartTime) {
 		return false
 	}
-	time.Sleep(lookAgain)
+	if pause(ctx, c, lookAgain) != nil {
+		return false
+	}
+	list, err := s.monitor.List(ctx)
+	if err != nil {
+		return false // the next monitor tells
+	}
+	for _, m := range list {
+		if m.ID == c.rec.ID && m.Exit == nil {
+			return false
+		}
+	}
 	select {
 	case <-c.exited:
 		return false

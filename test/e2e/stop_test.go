@@ -85,6 +85,26 @@ func TestStopSignals(t *testing.T) {
 	}
 }
 
+// Where the end of a container's program is not the end of its PID namespace, what
+// it leaves behind keeps its output open. How the program ended is known all the same.
+func TestStopLeavesAChild(t *testing.T) {
+	n := newNode(t)
+	n.pull(busybox)
+	for name, mode := range map[string]runtimeapi.NamespaceMode{
+		"of-the-host": runtimeapi.NamespaceMode_NODE, "of-the-pod": runtimeapi.NamespaceMode_POD,
+	} {
+		n.sub(name, func(n *node) {
+			options := &runtimeapi.NamespaceOption{Pid: mode}
+			pod := n.pod(n.podConfig(name, podNamespaces(options)))
+			id := n.ready(n.run(pod, containerConfig(name, "trap 'exit 7' TERM; echo ready; sleep 1000 & wait", inNamespaces(options))))
+			n.stop(id, 60)
+			if st := n.status(id); st.ExitCode != 7 || st.Reason != "Error" {
+				t.Errorf("exit %d, %s: %s", st.ExitCode, st.Reason, st.Message)
+			}
+		})
+	}
+}
+
 // The kubelet repeats StopContainer; the program must see one signal, and a
 // later call can only shorten the wait.
 func TestStopIsRepeated(t *testing.T) {

@@ -43,8 +43,7 @@ func TestBehavioursNewerGates(t *testing.T) { behave(t, newer) }
 
 func behave(t *testing.T, gates map[string]bool) {
 	n := newNode(t, gates)
-	// Pods of which nothing may change, whatever happens around them.
-	n.ready(t, pod("first", sleeps("c")))
+	n.ready(t, pod("first", shell("main", counter)))
 	t.Run("pods", func(t *testing.T) {
 		for _, b := range behaviours {
 			t.Run(b.name, func(t *testing.T) {
@@ -53,4 +52,5 @@ func behave(t *testing.T, gates map[string]bool) {
 			})
 		}
 	})
+	t.Run("restarts", func(t *testing.T) { restarts(n, t) })
 }

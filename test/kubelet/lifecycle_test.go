@@ -163,7 +163,7 @@ func crashLoop(n *node, t *testing.T) {
 	n.run(t, pod("crash", crash, silent))
 	p := n.until(t, "crash", "in back-off", func(p *corev1.Pod) error {
 		for _, c := range p.Status.ContainerStatuses {
-			if c.State.Waiting == nil || c.State.Waiting.Reason != "CrashLoopBackOff" || c.RestartCount < 1 {
+			if c.State.Waiting == nil || c.State.Waiting.Reason != "CrashLoopBackOff" || c.RestartCount < 1 || c.LastTerminationState.Terminated == nil {
 				return fmt.Errorf("%s is not", c.Name)
 			}
 		}
