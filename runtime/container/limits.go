@@ -107,7 +107,8 @@ func carry(to, from *specs.LinuxResources) {
 			now = *to.Memory
 		}
 		set(&now.Reservation, m.Reservation)
-		set(&now.Kernel, m.Kernel) //lint:ignore SA1019 deprecated, but plugins may say it
+		//lint:ignore SA1019 deprecated, but plugins may say it
+		set(&now.Kernel, m.Kernel)
 		set(&now.KernelTCP, m.KernelTCP)
 		set(&now.Swappiness, m.Swappiness)
 		set(&now.DisableOOMKiller, m.DisableOOMKiller)

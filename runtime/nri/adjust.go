@@ -146,6 +146,7 @@ func changeOf(r *api.LinuxResources) (container.Change, error) {
 	}
 	more := &specs.LinuxResources{}
 	memory := specs.LinuxMemory{
+		//lint:ignore SA1019 the kernel may lack it, which the cgroup says
 		Reservation: m.GetReservation().Get(), Kernel: m.GetKernel().Get(), KernelTCP: m.GetKernelTcp().Get(),
 		Swappiness: m.GetSwappiness().Get(), DisableOOMKiller: m.GetDisableOomKiller().Get(), UseHierarchy: m.GetUseHierarchy().Get(),
 	}

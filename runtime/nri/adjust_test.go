@@ -57,6 +57,7 @@ func TestChangeOf(t *testing.T) {
 			container.Change{More: &specs.LinuxResources{
 				CPU: &specs.LinuxCPU{RealtimeRuntime: ptr(int64(1)), RealtimePeriod: ptr(uint64(2))},
 				Memory: &specs.LinuxMemory{
+					//lint:ignore SA1019 as in what is tested
 					Reservation: ptr(int64(3)), Kernel: ptr(int64(4)), KernelTCP: ptr(int64(5)), Swappiness: ptr(uint64(0)),
 					DisableOOMKiller: ptr(true), UseHierarchy: ptr(false),
 				},

@@ -85,19 +85,11 @@ func (p *nriPlugin) told(call string) {
 	})
 }
 
-// all calls so far; those that tell of no change to a container's life only
-// where a test asks for them by name.
+// all calls so far.
 func (p *nriPlugin) all() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.calls)
-}
-
-// forget begins a new list of calls.
-func (p *nriPlugin) forget() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.calls = nil
 }
 
 func (p *nriPlugin) container(name string) *api.Container {
