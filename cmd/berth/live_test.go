@@ -84,6 +84,8 @@ func alter(t *testing.T, v reflect.Value, key, file string) {
 		v.SetBool(!v.Bool())
 	case v.CanInt():
 		v.SetInt(v.Int() + 1)
+	case v.CanFloat():
+		v.SetFloat(v.Float() + 0.5)
 	case v.Type() == reflect.TypeFor[config.Duration]():
 		v.Field(0).SetInt(v.Field(0).Int() + 1)
 	case v.Type() == reflect.TypeFor[[]string]():
