@@ -46,6 +46,24 @@ func (c *container) rootOverlay(s *plan.RootOverlay) error {
 	return err
 }
 
+// takesLayers says whether the kernel is 6.8 or newer. An older one would write a
+// line into its log for each container.
+func takesLayers() bool {
+	var u syscall.Utsname
+	if syscall.Uname(&u) != nil {
+		return true // the kernel will say
+	}
+	version, part := [2]int{}, 0
+	for _, c := range u.Release {
+		if c >= '0' && c <= '9' {
+			version[part] = version[part]*10 + int(c-'0')
+		} else if part++; part == len(version) {
+			break
+		}
+	}
+	return version[0] > 6 || version[0] == 6 && version[1] >= 8
+}
+
 // maxSetting bounds a value for fsconfig(2).
 const maxSetting = 255
 
@@ -53,6 +71,9 @@ const maxSetting = 255
 // or fsconfig cannot take the layers like this. Kernels before 6.8 take every key
 // and say so only when the file system is created.
 func (o *overlay) byLayers() (int, error) {
+	if !takesLayers() {
+		return -1, syscall.EINVAL
+	}
 	fs, err := call(sysFsopen, str("overlay"), fsopenCloexec)
 	if err != nil {
 		return -1, err

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/berth-cri/berth/linux"
 	"github.com/berth-cri/berth/linux/namespace"
@@ -18,8 +19,15 @@ const maxFsconfigString = 256
 
 // View mounts at least two directories, topmost first, and returns the root.
 func View(lower []string) (*os.File, error) {
-	fd, err := byDescriptor(lower)
+	fd, err := -1, errors.ErrUnsupported
+	if !refused.Load() {
+		fd, err = byDescriptor(lower)
+	}
 	if errors.Is(err, errors.ErrUnsupported) {
+		// A try costs a line in the log of such a kernel: once is enough.
+		if errors.Is(err, unix.EINVAL) {
+			refused.Store(true)
+		}
 		fd, err = byThread(lower)
 	}
 	if err != nil {
@@ -27,6 +35,8 @@ func View(lower []string) (*os.File, error) {
 	}
 	return os.NewFile(uintptr(fd), "overlay"), nil
 }
+
+var refused atomic.Bool
 
 // byDescriptor uses the mount API, with one "lowerdir+" for each layer (6.8).
 func byDescriptor(lower []string) (int, error) {
