@@ -65,13 +65,17 @@ func (r *report) threshold(name string, have, want int64, consequence string) {
 }
 
 // configuration says whether a daemon runs with what its files say.
-func (r *report) configuration(state string) {
+func (r *report) configuration(state string, invalid error) {
 	l, err := readRunning(state)
 	switch {
+	case invalid != nil && err == nil:
+		r.add("configuration", stateFail, strings.Join(problems(invalid), "; "), "The daemon goes on with the configuration from before, and would not start again. The checks below are of the default places.")
+	case invalid != nil:
+		r.add("configuration", stateFail, strings.Join(problems(invalid), "; "), "The daemon does not start. The checks below are of the default places.")
 	case err != nil: // none runs, or one of an older version
 		return
 	case len(l.Problems) > 0:
-		r.add("configuration", stateNote, strings.Join(l.Problems, "; "), "The files are not valid: the daemon goes on with the configuration from before, and would not start again.")
+		r.add("configuration", stateNote, strings.Join(l.Problems, "; "), "The files are not in effect: the daemon goes on with the configuration from before, and would not start again.")
 	case len(l.Pending) > 0:
 		var keys []string
 		for _, c := range l.Pending {

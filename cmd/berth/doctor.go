@@ -42,15 +42,16 @@ The exit code is 1 if there is a FAIL.`,
 			if output != "table" && output != "json" {
 				return unknownOutput(output)
 			}
-			cfg, err := s.load(cmd.Flags())
-			if err != nil {
-				return err
+			cfg, invalid := s.load(cmd.Flags())
+			if invalid != nil { // all the rest can be told nevertheless
+				cfg = s.defaults()
 			}
 			r := report{Kernel: probe.Kernel(), Overlay: probe.OverlayAt(cfg.Root), AppArmorProfile: probe.Feature{OK: true}, SELinux: cfg.Container.EnableSELinux}
 			if err := openAppArmor(cfg.Container).NoDefault(); err != nil {
 				r.AppArmorProfile = probe.Feature{Why: err.Error()}
 			}
-			r.configuration(cfg.State)
+			r.configuration(cfg.State, invalid)
+			var err error
 			if r.Root, err = probe.At(cfg.Root); err != nil {
 				return fmt.Errorf("look at the root directory: %w", err)
 			}

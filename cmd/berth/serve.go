@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -68,6 +69,13 @@ func (s *settings) overrides(f *pflag.FlagSet) config.Overrides {
 		o.BuiltinNetwork = &s.builtinNetwork
 	}
 	return o
+}
+
+// defaults is what there is to go by when the files are not valid.
+func (s *settings) defaults() *config.Config {
+	cfg := config.Default()
+	cfg.Root, cfg.State = cmp.Or(s.root, cfg.Root), cmp.Or(s.state, cfg.State)
+	return cfg
 }
 
 // source is where a daemon's configuration is read from, again and again.

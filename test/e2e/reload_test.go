@@ -103,6 +103,9 @@ level = "info"
 	if err == nil || !strings.Contains(out, "image.max_concurrent_layers") {
 		t.Errorf("config diff: %v, %s", err, out)
 	}
+	if out, err = n.berth("doctor", "--config", n.path("config.toml"), "--root", n.path("root"), "--state", n.path("state")); err == nil || !strings.Contains(out, "FAIL") || !strings.Contains(out, "50-test.toml") {
+		t.Errorf("doctor of the files that are not valid: %v, %s", err, out)
+	}
 	if out, _ = n.berth("doctor", "--root", n.path("root"), "--state", n.path("state")); !strings.Contains(out, "image.max_concurrent_layers") {
 		t.Errorf("doctor does not say it: %s", out)
 	}
