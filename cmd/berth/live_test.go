@@ -82,6 +82,8 @@ func alter(t *testing.T, v reflect.Value, key, file string) {
 		v.SetString(file)
 	case v.Kind() == reflect.Bool:
 		v.SetBool(!v.Bool())
+	case v.CanFloat():
+		v.SetFloat(v.Float() / 2)
 	case v.CanInt():
 		v.SetInt(v.Int() + 1)
 	case v.CanFloat():
