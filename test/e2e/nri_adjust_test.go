@@ -131,8 +131,11 @@ func TestNRIAdjustmentOfLimits(t *testing.T) {
 			a.SetLinuxCPUPeriod(100000)
 			a.SetLinuxPidLimits(77)
 			a.AddAnnotation("note", "of the plugin")
-			cgroup = filepath.Join(filepath.Dir(c.Linux.CgroupsPath), "deeper", c.Id)
-			a.SetLinuxCgroupsPath(cgroup)
+			cgroup = c.Linux.CgroupsPath
+			if driver == "cgroupfs" { // a scope of systemd is the pod's
+				cgroup = filepath.Join(filepath.Dir(cgroup), "deeper", c.Id)
+				a.SetLinuxCgroupsPath(cgroup)
+			}
 		},
 	})
 	pod := n.pod(n.podConfig("limits"))
@@ -153,6 +156,10 @@ func TestNRIAdjustmentOfLimits(t *testing.T) {
 	if _, err := n.rt.StartContainer(n.ctx(), &runtimeapi.StartContainerRequest{ContainerId: id}); err != nil {
 		t.Fatal(err)
 	}
+	in := "deeper/"
+	if driver != "cgroupfs" {
+		in = ""
+	}
 	kernel := func(what string) {
 		t.Helper()
 		for names, want := range map[[2]string]string{
@@ -160,7 +167,7 @@ func TestNRIAdjustmentOfLimits(t *testing.T) {
 			{"memory.soft_limit_in_bytes", "memory.low"}: fmt.Sprint(32 << 20),
 			{"pids.max", "pids.max"}:                     "77",
 		} {
-			if got := n.limit("deeper/"+id, names[:]...); got != want {
+			if got := n.limit(in+id, names[:]...); got != want {
 				t.Errorf("%s: %v is %s, want %s", what, names, got, want)
 			}
 		}

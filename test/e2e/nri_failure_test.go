@@ -69,7 +69,7 @@ func TestNRIRefusals(t *testing.T) {
 }
 
 func impatient(n *node) {
-	n.config = "[nri]\nplugin_request_timeout = \"300ms\"\nplugin_registration_timeout = \"1s\""
+	n.config = "[nri]\nplugin_request_timeout = \"1s\"\nplugin_registration_timeout = \"3s\"" // of a plugin that answers, an emulated machine takes some
 }
 
 // A plugin that does not answer is let go, and everything goes on without it,

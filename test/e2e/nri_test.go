@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -47,7 +48,7 @@ func TestNRILifecycle(t *testing.T) {
 	c := p.container("c")
 	if c.Id != id || c.PodSandboxId != pod || c.State != api.ContainerState_CONTAINER_RUNNING || c.Pid == 0 || c.StartedAt == 0 ||
 		c.Labels["container"] != "c" || !slices.Equal(c.Args, []string{"sh", "-c", "sleep 1000"}) || c.Linux.Resources.Cpu.Shares.GetValue() != 512 ||
-		c.Linux.OomScoreAdj.GetValue() != 500 || c.Linux.CgroupsPath != n.cgroup+"/"+id || c.Image.Name != busybox || c.Image.ConfigDigest != n.status(id).ImageId ||
+		c.Linux.OomScoreAdj.GetValue() != 500 || filepath.Base(c.Linux.CgroupsPath) != id || c.Image.Name != busybox || c.Image.ConfigDigest != n.status(id).ImageId ||
 		!strings.HasPrefix(c.Image.Digest, "sha256:") || len(c.Mounts) == 0 || len(c.Env) == 0 || c.User == nil {
 		t.Errorf("the container is told as %v", c)
 	}

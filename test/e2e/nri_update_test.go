@@ -71,28 +71,28 @@ func TestNRIUpdatesOfOthers(t *testing.T) {
 	pod := n.pod(n.podConfig("balanced"))
 	other = n.run(pod, containerConfig("other", "sleep 1000"))
 	second := n.run(pod, containerConfig("second", "sleep 1000"))
-	n.sharesAre("at a creation", other, "100", "4")
+	n.sharesAre("at a creation", other, "100", "17")
 	if err := n.update(second, &resources{CpuShares: 500, OomScoreAdj: 321}); err != nil {
 		t.Fatal(err)
 	}
-	n.sharesAre("at an update", other, "200", "8")
-	n.sharesAre("the updated one", second, "501", "20")
+	n.sharesAre("at an update", other, "200", "29")
+	n.sharesAre("the updated one", second, "501", "58")
 	if got := n.must(second, "cat /proc/1/oom_score_adj"); got != "321\n" {
 		t.Errorf("what plugins do not see of an update: %q", got)
 	}
 	wantCode(t, "refused", n.update(second, &resources{CpuShares: 666}), codes.FailedPrecondition, "no such shares")
-	n.sharesAre("refused", second, "501", "20")
+	n.sharesAre("refused", second, "501", "58")
 	n.stop(second, 0)
-	n.sharesAre("at a stop", other, "300", "12")
+	n.sharesAre("at a stop", other, "300", "39")
 
 	_, err := n.create(pod, containerConfig("impossible", "true"))
 	wantCode(t, "an update that fails", err, codes.InvalidArgument, other)
-	n.sharesAre("nothing of an update that fails", other, "300", "12")
+	n.sharesAre("nothing of an update that fails", other, "300", "39")
 	if _, err := n.create(pod, containerConfig("indifferent", "true")); err != nil {
 		t.Errorf("an update that may fail: %v", err)
 	}
 	n.restart()
-	n.sharesAre("after a restart", other, "300", "12")
+	n.sharesAre("after a restart", other, "300", "39")
 }
 
 // By themselves, at any time: also while they are asked about the same container.
@@ -112,11 +112,11 @@ func TestNRIUnsolicitedUpdates(t *testing.T) {
 	if inStart != nil {
 		t.Errorf("at its start: %v", inStart)
 	}
-	n.sharesAre("at its start", id, "128", "5")
+	n.sharesAre("at its start", id, "128", "21")
 	if _, err := p.stub.UpdateContainers([]*api.ContainerUpdate{wish(id, 256, 20000), wish("nobody", 2, 0)}); err != nil {
 		t.Fatal(err)
 	}
-	n.sharesAre("running", id, "256", "10")
+	n.sharesAre("running", id, "256", "35")
 	if q := n.status(id).Resources.Linux.CpuQuota; q != 20000 {
 		t.Errorf("quota: %d", q)
 	}
@@ -129,7 +129,7 @@ func TestNRIUnsolicitedUpdates(t *testing.T) {
 		if _, err := p.stub.UpdateContainers([]*api.ContainerUpdate{u}); err == nil || !strings.Contains(err.Error(), id) {
 			t.Errorf("%s: %v", name, err)
 		}
-		n.sharesAre("nothing of a wrong "+name, id, "256", "10")
+		n.sharesAre("nothing of a wrong "+name, id, "256", "35")
 	}
 	n.stop(id, 0)
 	if _, err := p.stub.UpdateContainers([]*api.ContainerUpdate{wish(id, 512, 0)}); err != nil {
