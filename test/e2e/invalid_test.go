@@ -188,7 +188,7 @@ func TestInvalidContainers(t *testing.T) {
 	}{
 		"image that is not there": {func(c *config) { c.Image.Image = "registry.test/none:1" }, codes.NotFound, []string{"registry.test/none:1"}},
 		"user that is not there":  {security(func(s *runtimeapi.LinuxContainerSecurityContext) { s.RunAsUsername = "nobody-here" }), codes.InvalidArgument, []string{"nobody-here"}},
-		"huge pages without controller": {resources(&runtimeapi.LinuxContainerResources{HugepageLimits: []*runtimeapi.HugepageLimit{{PageSize: "2MB", Limit: 1 << 21}}}),
+		"huge pages that no host has": {resources(&runtimeapi.LinuxContainerResources{HugepageLimits: []*runtimeapi.HugepageLimit{{PageSize: "4MB", Limit: 1 << 22}}}),
 			codes.FailedPrecondition, []string{"hugepage_limits[0]"}},
 		"mapped mount": {mount(&runtimeapi.Mount{ContainerPath: "/x", HostPath: "/tmp", UidMappings: []*runtimeapi.IDMapping{{Length: 1}}}), codes.InvalidArgument, []string{"mounts[0].uidMappings"}},
 		"CDI device":   {func(c *config) { c.CDIDevices = []*runtimeapi.CDIDevice{{Name: "a/b"}} }, codes.InvalidArgument, []string{"CDI_devices[0]"}},

@@ -132,6 +132,8 @@ func TestUserNamespaces(t *testing.T) {
 		}}},
 		"powers-inside": {"mount -t tmpfs none /mnt 2>&1 && umount /mnt && ip link set lo down && ip link set lo up && echo ok", "ok\n", []func(*runtimeapi.ContainerConfig){func(c *runtimeapi.ContainerConfig) {
 			c.Linux.SecurityContext.Capabilities = &runtimeapi.Capability{AddCapabilities: []string{"SYS_ADMIN", "NET_ADMIN", "SYS_RESOURCE"}}
+			// Whose default profile forbids mounts, there as well.
+			c.Linux.SecurityContext.Apparmor = &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Unconfined}
 			c.Command[2] = "mkdir /mnt; " + c.Command[2]
 		}}},
 		"ambient": {"grep CapAmb /proc/self/status | tr '\\t' ' '", "CapAmb: 0000000000000400\n", []func(*runtimeapi.ContainerConfig){as(1000), func(c *runtimeapi.ContainerConfig) {
