@@ -2,9 +2,11 @@ package e2e
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/berth-cri/berth/linux/probe"
 	"google.golang.org/grpc/codes"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -181,6 +183,10 @@ func TestInvalidContainers(t *testing.T) {
 	wantInvalid(t, "no configuration", err, "config")
 	_, err = n.images.PullImage(n.ctx(), &runtimeapi.PullImageRequest{Image: &runtimeapi.ImageSpec{Image: busybox, RuntimeHandler: "no-such"}})
 	wantInvalid(t, "pull for an unknown handler", err, "runtime_handler", "no-such")
+	hugepages := codes.FailedPrecondition
+	if slices.Contains(probe.Kernel().Cgroup.Controllers, "hugetlb") {
+		hugepages = codes.InvalidArgument // it has other sizes
+	}
 	for name, tc := range map[string]struct {
 		change func(*config)
 		code   codes.Code
@@ -189,7 +195,7 @@ func TestInvalidContainers(t *testing.T) {
 		"image that is not there": {func(c *config) { c.Image.Image = "registry.test/none:1" }, codes.NotFound, []string{"registry.test/none:1"}},
 		"user that is not there":  {security(func(s *runtimeapi.LinuxContainerSecurityContext) { s.RunAsUsername = "nobody-here" }), codes.InvalidArgument, []string{"nobody-here"}},
 		"huge pages that no host has": {resources(&runtimeapi.LinuxContainerResources{HugepageLimits: []*runtimeapi.HugepageLimit{{PageSize: "4MB", Limit: 1 << 22}}}),
-			codes.FailedPrecondition, []string{"hugepage_limits[0]"}},
+			hugepages, []string{"hugepage_limits[0]"}},
 		"mapped mount": {mount(&runtimeapi.Mount{ContainerPath: "/x", HostPath: "/tmp", UidMappings: []*runtimeapi.IDMapping{{Length: 1}}}), codes.InvalidArgument, []string{"mounts[0].uidMappings"}},
 		"CDI device":   {func(c *config) { c.CDIDevices = []*runtimeapi.CDIDevice{{Name: "a/b"}} }, codes.InvalidArgument, []string{"CDI_devices[0]"}},
 		"AppArmor profile": {security(func(s *runtimeapi.LinuxContainerSecurityContext) {
