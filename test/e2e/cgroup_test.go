@@ -14,12 +14,16 @@ import (
 // runs, such as that of test/vm.
 var driver = cmp.Or(os.Getenv("BERTH_E2E_CGROUP_DRIVER"), "cgroupfs")
 
-// slow stretches the time that something may take to happen, for machines that are
-// emulated.
+// slow is how many times slower than usual this machine is, when it is emulated.
 var slow = func() time.Duration {
 	n, _ := strconv.Atoi(os.Getenv("BERTH_E2E_SLOW"))
 	return time.Duration(max(n, 1))
 }()
+
+// patience is how long something may take here that takes limit at most elsewhere.
+func patience(limit time.Duration) time.Duration {
+	return max(limit, min(limit*slow, 3*time.Minute))
+}
 
 // topCgroup is the cgroup parent of one node, in the words of the driver.
 func topCgroup(n int) string {

@@ -275,7 +275,7 @@ func (n *node) removeAll() {
 // eventually calls f until it returns nil or the time is over.
 func eventually(t *testing.T, limit time.Duration, what string, f func() error) {
 	t.Helper()
-	limit *= slow
+	limit = patience(limit)
 	var err error
 	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if err = f(); err == nil {

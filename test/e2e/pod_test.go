@@ -17,7 +17,7 @@ import (
 )
 
 // callLimit is the deadline of every call of a test: far more than it takes.
-const callLimit = 60 * time.Second
+var callLimit = patience(60 * time.Second)
 
 func (n *node) ctx() context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
