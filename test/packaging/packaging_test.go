@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -43,7 +44,7 @@ func TestPackage(t *testing.T) {
 	})
 	m.serveImage()
 	m.sub("run", func(m *machine) {
-		pods = m.startPods(20)
+		pods = m.startPods(podCount())
 		m.alone()
 	})
 	if t.Failed() {
@@ -176,6 +177,14 @@ func TestPackage(t *testing.T) {
 			m.Errorf("there is still a unit: %s", out)
 		}
 	})
+}
+
+// podCount is 20, or what a shorter try wants.
+func podCount() int {
+	if n, err := strconv.Atoi(os.Getenv("BERTH_PODS")); err == nil {
+		return n
+	}
+	return 20
 }
 
 func (m *machine) networkReady() bool {

@@ -11,7 +11,7 @@ import (
 )
 
 // counter writes a line for each number, one in a second.
-const counter = `i=0; while :; do echo $i; i=$((i+1)); /bin/busybox sleep 1; done`
+const counter = `trap 'exit 0' TERM; i=0; while :; do echo $i; i=$((i+1)); /bin/busybox sleep 1; done`
 
 // counting is a pod whose container counts.
 type counting struct {
