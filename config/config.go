@@ -19,6 +19,7 @@ type Config struct {
 	Listen              string `toml:"listen" reload:"restart"` // after Load: a plain path, never empty
 	CgroupDriver        string `toml:"cgroup_driver" reload:"restart"`
 	DefaultCgroupParent string `toml:"default_cgroup_parent" reload:"restart"`
+	DefaultRuntime      string `toml:"default_runtime" reload:"now"`
 
 	Log       Log                `toml:"log"`
 	Helpers   Helpers            `toml:"helpers"`
@@ -151,7 +152,13 @@ type Tracing struct {
 
 // Runtime is one handler, a [runtimes.NAME] table.
 type Runtime struct {
-	Type string `toml:"type"`
+	Type                         string   `toml:"type"`
+	Path                         string   `toml:"path"` // oci only
+	Root                         string   `toml:"root"` // oci only; empty: below State
+	PodAnnotations               []string `toml:"pod_annotations"`
+	ContainerAnnotations         []string `toml:"container_annotations"`
+	CNIConfDir                   string   `toml:"cni_conf_dir"` // empty: that of [cni]
+	PrivilegedWithoutHostDevices bool     `toml:"privileged_without_host_devices"`
 }
 
 // Files are the files that this configuration was read from, in order.

@@ -19,9 +19,10 @@ func DefaultTOML() []byte { return slices.Clone(defaultTOML) }
 // default.toml, so that a test can hold each against the other.
 func Default() *Config {
 	return &Config{
-		Root:  "/var/lib/berth",
-		State: "/run/berth",
-		Log:   Log{Level: "info", Format: "text"},
+		Root:           "/var/lib/berth",
+		State:          "/run/berth",
+		DefaultRuntime: "berth",
+		Log:            Log{Level: "info", Format: "text"},
 		GRPC: GRPC{
 			MaxRecvMessageSize: 16 << 20,
 			MaxSendMessageSize: 16 << 20,
@@ -63,6 +64,6 @@ func Default() *Config {
 			RequestTimeout:      Duration{2 * time.Second},
 			Validator:           NRIValidator{RequiredPlugins: []string{}},
 		},
-		Runtimes: map[string]Runtime{"berth": {Type: "embedded"}},
+		Runtimes: map[string]Runtime{"berth": {Type: "embedded", PodAnnotations: []string{}, ContainerAnnotations: []string{}}},
 	}
 }

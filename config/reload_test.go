@@ -82,13 +82,19 @@ max_send_message_size = "17MiB"
 		{"image.pinned", `["one"]`, `[]`, Now},
 		{"container.rlimits.core", "", `"0:unlimited"`, Now},
 		{"runtimes.other.type", "", `"embedded"`, Now},
+		{"runtimes.other.path", "", `""`, Now},
+		{"runtimes.other.root", "", `""`, Now},
+		{"runtimes.other.pod_annotations", "", `[]`, Now},
+		{"runtimes.other.container_annotations", "", `[]`, Now},
+		{"runtimes.other.cni_conf_dir", "", `""`, Now},
+		{"runtimes.other.privileged_without_host_devices", "", `false`, Now},
 	})
 	check("waiting", Diff(merged.Settings(), next.Settings()), []Change{
 		{"root", `"/a"`, `"/b"`, Restart},
 		{"log.format", `"text"`, `"json"`, Restart},
 		{"grpc.max_send_message_size", `"16MiB"`, `"17MiB"`, Restart},
 	})
-	check("back", Diff(merged.Settings(), old.Settings())[3:], []Change{
+	check("back", Diff(merged.Settings(), old.Settings())[3:5], []Change{
 		{"container.rlimits.core", `"0:unlimited"`, "", Now},
 		{"runtimes.other.type", `"embedded"`, "", Now},
 	})

@@ -323,22 +323,6 @@ func (v *checker) nri() {
 	}
 }
 
-func (v *checker) runtimes() {
-	for _, name := range sortedKeys(v.c.Runtimes) {
-		if !handlerName.MatchString(name) {
-			v.bad("runtimes."+name, "%q is no handler name: lower-case letters, digits and dashes, at most 63", name)
-		}
-		key := "runtimes." + name + ".type"
-		switch kind := v.c.Runtimes[name].Type; kind {
-		case "embedded":
-		case "":
-			v.bad(key, `must be set; the type of this version is "embedded"`)
-		default:
-			v.bad(key, `%q is not known; the type of this version is "embedded"`, kind)
-		}
-	}
-}
-
 func sortedKeys[V any](m map[string]V) []string {
 	keys := make([]string, 0, len(m))
 	for k := range m {

@@ -43,6 +43,9 @@ that is wrong with it: the file, the key and the reason.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := s.load(cmd.Flags())
+			if err == nil {
+				err = checkHandlers(cfg)
+			}
 			if err != nil {
 				return fmt.Errorf("the configuration is not valid:\n%w", err)
 			}

@@ -41,6 +41,10 @@ func settingsOf(cfg *config.Config, host spec.Host) (*liveSettings, error) {
 	}
 	aa := openAppArmor(cfg.Container)
 	devices := cdi.Open(cfg.Container.CDISpecDirs)
+	handlers, err := openHandlers(cfg)
+	if err != nil {
+		return nil, err
+	}
 	return &liveSettings{
 		apparmor: aa,
 		level:    cfg.Log.SlogLevel(),
@@ -59,9 +63,10 @@ func settingsOf(cfg *config.Config, host spec.Host) (*liveSettings, error) {
 			BuiltinBridge:  cfg.CNI.BuiltinBridge,
 			BuiltinSubnets: cfg.CNI.BuiltinSubnets,
 		},
-		pods: pod.Settings{Handlers: handlerNames(cfg), Sysctls: sysctls(cfg.Container)},
+		pods: pod.Settings{Handlers: handlers, Sysctls: sysctls(cfg.Container)},
 		containers: container.Settings{
 			Spec:        node,
+			Handlers:    handlers,
 			CDI:         devices,
 			AppArmor:    aa,
 			KillTimeout: cfg.Container.KillTimeout.Duration,
@@ -88,7 +93,12 @@ func (d *daemonParts) prepare(cfg *config.Config, set *liveSettings) (use func()
 	if err != nil {
 		return nil, cfg.Blame("cni.builtin_subnets", err)
 	}
+	others, err := d.others.prepare(cfg, set)
+	if err != nil {
+		return nil, err
+	}
 	return func() {
+		others()
 		logLevel.Set(set.level)
 		images()
 		network()
@@ -100,16 +110,6 @@ func (d *daemonParts) prepare(cfg *config.Config, set *liveSettings) (use func()
 		d.streams.SetIdleTimeout(set.idle)
 		go loadAppArmor(set.apparmor, d.log)
 	}, nil
-}
-
-// handlerNames are the runtime handlers, the default as "".
-func handlerNames(cfg *config.Config) []string {
-	names := []string{""}
-	for name := range cfg.Runtimes {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 // networks is how many configurations a pod is attached to; the network's own

@@ -40,6 +40,7 @@ func TestReloadTagsAreTrue(t *testing.T) {
 				continue
 			}
 			cfg := config.Default()
+			cfg.Runtimes["other"] = config.Runtime{Type: "embedded"}
 			before := live(cfg)
 			alter(t, at(reflect.ValueOf(cfg).Elem(), key), key, profile)
 			reached := !reflect.DeepEqual(before, live(cfg))
@@ -78,6 +79,8 @@ func alter(t *testing.T, v reflect.Value, key, file string) {
 	switch {
 	case key == "log.level":
 		v.SetString("debug")
+	case key == "default_runtime":
+		v.SetString("other")
 	case v.Kind() == reflect.String:
 		v.SetString(file)
 	case v.Kind() == reflect.Bool:
@@ -94,6 +97,9 @@ func alter(t *testing.T, v reflect.Value, key, file string) {
 		v.Set(reflect.ValueOf([]string{"/another"}))
 	case v.Kind() == reflect.Map:
 		m := reflect.MakeMap(v.Type())
+		for _, k := range v.MapKeys() {
+			m.SetMapIndex(k, v.MapIndex(k))
+		}
 		m.SetMapIndex(reflect.ValueOf("another"), reflect.Zero(v.Type().Elem()))
 		v.Set(m)
 	default:

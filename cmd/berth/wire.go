@@ -50,6 +50,7 @@ type daemonParts struct {
 	bin     *trash.Bin
 	images  *imageservice.Service
 	network *network.Manager
+	others  handlerNetworks
 	cgroups *cgroup.Manager
 	pods    *pod.Service
 	all     *container.Service
@@ -118,6 +119,7 @@ func runServe(ctx context.Context, cfg *config.Config, from source, hangup <-cha
 	defer d.images.Close()
 	defer supervisor.Close()
 	defer d.network.Close()
+	defer d.others.close()
 	d.api.Register(server)
 	page, err := d.serveMetrics(cfg.Metrics.Address, supervisor)
 	if err != nil {
@@ -211,12 +213,17 @@ func assemble(cfg *config.Config, from source, log *slog.Logger) (*daemonParts, 
 	if err != nil {
 		return nil, fmt.Errorf("open cgroups: %w", err)
 	}
-	d.network, err = network.New(network.Options{
-		Settings: set.network, StateDir: filepath.Join(cfg.Root, "cni"), Logger: log,
-	})
+	networks := network.Options{Settings: set.network, StateDir: filepath.Join(cfg.Root, "cni"), Logger: log}
+	d.network, err = network.New(networks)
 	if err != nil {
 		return nil, fmt.Errorf("open network: %w", err)
 	}
+	d.others = handlerNetworks{options: networks}
+	use, err := d.others.prepare(cfg, set)
+	if err != nil {
+		return nil, err
+	}
+	use()
 	d.pods, err = pod.New(pod.Options{
 		StateDir: filepath.Join(cfg.State, "pods"),
 		Network:  d.network, Cgroups: d.cgroups, Settings: set.pods, SELinux: labels, UserNamespaces: d.userns, Log: log,
@@ -346,15 +353,7 @@ func userNamespaces(root string) func() error {
 
 func (d *daemonParts) server() *cri.Server {
 	userns := d.userns() == nil
-	handlers := func() (all []*runtimeapi.RuntimeHandler) {
-		for _, name := range handlerNames(d.loaded.Load().cfg) {
-			all = append(all, &runtimeapi.RuntimeHandler{
-				Name:     name,
-				Features: &runtimeapi.RuntimeHandlerFeatures{RecursiveReadOnlyMounts: true, UserNamespaces: userns},
-			})
-		}
-		return all
-	}
+	handlers := func() []*runtimeapi.RuntimeHandler { return features(d.all.Handlers(), userns) }
 	return cri.New(cri.Options{
 		Version: version, Pods: d.pods, Containers: d.all, Images: d.images, Network: d.network, Streams: d.streams,
 		CgroupDriver: driverOf(d.cgroups), Handlers: handlers, Events: &d.events,

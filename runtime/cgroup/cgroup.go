@@ -16,16 +16,19 @@ type Cgroup struct {
 	m    *Manager
 	path string // of the container, below every mount point
 	sub  string // the exec's child in the tracking tree, "" for the container itself
+
+	whole bool // the child is in every tree
 }
 
 // Path returns the path below the mount points, for records and Load.
 func (c *Cgroup) Path() string { return c.path }
 
 // dir is where a process of this cgroup is, in tree i. An exec has a directory
-// of its own in the tracking tree only: the limits are the container's.
+// of its own in the tracking tree only, unless it is whole: the limits are the
+// container's.
 func (c *Cgroup) dir(i int) string {
 	d := c.m.trees[i].dir(c.path)
-	if c.sub != "" && i == c.m.track {
+	if c.own(i) && c.sub != "" {
 		d += "/" + c.sub
 	}
 	return d
@@ -53,15 +56,16 @@ func (c *Cgroup) KillDir() string { return c.tracked() }
 
 // owned lists the trees in which this cgroup has a directory of its own.
 func (c *Cgroup) owned() []int {
-	if c.sub != "" {
-		return []int{c.m.track}
-	}
-	all := make([]int, len(c.m.trees))
-	for i := range all {
-		all[i] = i
+	var all []int
+	for i := range c.m.trees {
+		if c.own(i) {
+			all = append(all, i)
+		}
 	}
 	return all
 }
+
+func (c *Cgroup) own(i int) bool { return c.sub == "" || c.whole || i == c.m.track }
 
 // checkPath keeps a damaged record from naming the host's root cgroup.
 func (c *Cgroup) checkPath() error {
@@ -110,6 +114,32 @@ func (c *Cgroup) Child(name string) (*Cgroup, error) {
 		return nil, fmt.Errorf("exec cgroup %q: container's cgroup %s: %w", name, c.path, errdefs.ErrNotFound)
 	case err != nil:
 		return nil, fmt.Errorf("exec cgroup %q: %w", name, err)
+	}
+	return child, nil
+}
+
+// WholeChild is Child in every tree, for a runtime that puts the process there
+// itself and takes one path for all.
+func (c *Cgroup) WholeChild(name string) (*Cgroup, error) {
+	child, err := c.Child(name)
+	if err != nil {
+		return nil, err
+	}
+	child.whole = true
+	for i := range c.m.trees {
+		if i == c.m.track {
+			continue
+		}
+		err := linux.Mkdir(child.dir(i), 0o755)
+		if err == nil {
+			err = c.m.fillCpuset(&c.m.trees[i], c.path+"/"+name)
+		}
+		if err != nil {
+			for j := range c.m.trees {
+				_ = linux.Rmdir(child.dir(j)) // nothing has run in it
+			}
+			return nil, fmt.Errorf("exec cgroup %q: %w", name, err)
+		}
 	}
 	return child, nil
 }

@@ -80,7 +80,7 @@ func (c *Cgroup) freeze() (thaw func()) {
 		file, on, off = "/cgroup.freeze", "1", "0"
 		i, ok = c.m.unify, true
 	}
-	if !ok || (c.sub != "" && i != c.m.track) {
+	if !ok || !c.own(i) {
 		return nil // the container's own freezer would stop more than the exec
 	}
 	file = c.dir(i) + file

@@ -58,7 +58,7 @@ func (s *Service) startCommand(ctx context.Context, c *Container, p embedded.Pre
 
 	r.ContainerID, r.ID, r.Prepared, r.Plan, r.Tied = c.rec.ID, index.NewID(), p, plan, true
 	x := &command{service: s, c: c}
-	if x.cg, err = s.Cgroups.Load(c.rec.Cgroup).Child("exec-" + r.ID[:16]); err != nil {
+	if x.cg, err = execCgroup(s.Cgroups.Load(c.rec.Cgroup), p, "exec-"+r.ID[:16]); err != nil {
 		return nil, fmt.Errorf("make cgroup of exec: %w", err)
 	}
 	r.Cgroup, r.KillCgroup = placement(x.cg), x.cg.KillDir()
@@ -142,7 +142,7 @@ func (c *Container) prepareExec(command []string) (embedded.Prepared, error) {
 	if err != nil {
 		return p, err
 	}
-	p.Plan, err = embedded.WithCommand(plan, command)
+	p.Plan, err = withCommand(p, plan, command)
 	return p, err
 }
 
@@ -162,7 +162,7 @@ func (c *Container) prepareTerminalExec(args []string, w *window) (embedded.Prep
 	if !slices.ContainsFunc(p.Env, func(e string) bool { return strings.HasPrefix(e, "TERM=") }) {
 		p.Env = append(slices.Clip(p.Env), "TERM=xterm") // as containerd; a shell without one has no line editing
 	}
-	return embedded.CompileExec(sp, &p)
+	return compileExec(c.rec.Launch, sp, &p)
 }
 
 // placement is where a process is put into a cgroup.

@@ -13,8 +13,8 @@ import (
 	"github.com/berth-cri/berth/fault"
 	"github.com/berth-cri/berth/imageservice/store"
 	"github.com/berth-cri/berth/linux/namespace"
+	"github.com/berth-cri/berth/runtime/handler"
 	"github.com/berth-cri/berth/runtime/index"
-	"github.com/berth-cri/berth/runtime/oci/embedded"
 	"github.com/berth-cri/berth/runtime/pod"
 	"github.com/berth-cri/berth/runtime/rootfs"
 	"github.com/berth-cri/berth/runtime/spec"
@@ -91,7 +91,11 @@ func (s *Service) create(ctx context.Context, p *pod.Pod, name string, cfg *runt
 	if err := fault.Hit("container.create.root"); err != nil {
 		return "", err
 	}
-	in, overlay, err := s.describe(p, r, img)
+	h, err := s.handler(p)
+	if err != nil {
+		return "", err
+	}
+	in, overlay, err := s.describe(h, p, r, img)
 	if err != nil {
 		return "", precondition(err)
 	}
@@ -100,7 +104,7 @@ func (s *Service) create(ctx context.Context, p *pod.Pod, name string, cfg *runt
 	if err != nil {
 		return "", precondition(err)
 	}
-	if err := c.compile(sp, overlay); err != nil {
+	if err := c.compile(h, sp, overlay); err != nil {
 		return "", precondition(err)
 	}
 	if err := fault.Hit("container.create.record"); err != nil {
@@ -133,7 +137,7 @@ func (s *Service) holdImage(r *Record) (*store.Image, error) {
 }
 
 // describe gathers what a spec is built from, and fills in the record.
-func (s *Service) describe(p *pod.Pod, r *Record, img *store.Image) (spec.Input, rootfs.Overlay, error) {
+func (s *Service) describe(h *handler.Handler, p *pod.Pod, r *Record, img *store.Image) (spec.Input, rootfs.Overlay, error) {
 	var none spec.Input
 	layers := s.Images.LayerDirs(img.Layers)
 	user, err := s.Rootfs.ResolveUser(layers, img.Config.Config.User, r.Config.GetLinux().GetSecurityContext())
@@ -161,6 +165,9 @@ func (s *Service) describe(p *pod.Pod, r *Record, img *store.Image) (spec.Input,
 	}
 	if err := s.label(p, r, resolved.Mounts); err != nil {
 		return none, rootfs.Overlay{}, err
+	}
+	if h.PrivilegedWithoutHostDevices {
+		resolved.HostDevices, resolved.NoHostDevices = nil, true
 	}
 	devices, err := spec.CDIDevices(r.Config)
 	if err != nil {
@@ -196,6 +203,7 @@ func (s *Service) describe(p *pod.Pod, r *Record, img *store.Image) (spec.Input,
 		CgroupsPath: r.Cgroup,
 		Node:        set.Spec,
 		Resolved:    resolved,
+		Annotations: h.Annotations(pr.Config.GetAnnotations(), r.Config.GetAnnotations()),
 
 		ProcessLabel: r.Labels.Process, MountLabel: r.Labels.Mount,
 	}, overlay, nil
@@ -225,11 +233,11 @@ func (s *Service) target(r *Record) (string, error) {
 	return path, nil
 }
 
-// compile writes the spec three times: for people and other
-// runtimes as config.json, for berth-init as the plan of the container and as
-// that of a command in it.
-func (c *Container) compile(sp *specs.Spec, overlay rootfs.Overlay) error {
-	prepared, err := embedded.Compile(sp, embedded.Overlay(overlay))
+// compile writes the spec three times: for people and external runtimes as
+// config.json, for who starts it as the plan of the container and as that of a
+// command in it.
+func (c *Container) compile(h *handler.Handler, sp *specs.Spec, overlay rootfs.Overlay) error {
+	prepared, err := c.prepare(h, sp, overlay)
 	if err != nil {
 		return fmt.Errorf("compile spec: %w", err)
 	}
@@ -239,7 +247,7 @@ func (c *Container) compile(sp *specs.Spec, overlay rootfs.Overlay) error {
 	}
 	process := *sp.Process
 	process.Terminal, process.ConsoleSize = false, nil
-	exec, err := embedded.CompileExec(sp, &process)
+	exec, err := compileExec(prepared, sp, &process)
 	if err != nil {
 		return fmt.Errorf("compile exec: %w", err)
 	}

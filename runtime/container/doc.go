@@ -8,6 +8,7 @@
 //	limits.json     what updates have made of its limits since (Limits)
 //	config.json     the OCI runtime-spec
 //	plan, exec      the same for berth-init: for the container, for a command in it
+//	                (of an external runtime: what to mount, and a process)
 //	stdin, stdout, stderr, carry, exit.json   see package monitor
 //
 // Always true: nothing runs between Create and Start; a status is on tmpfs
@@ -17,6 +18,6 @@
 // state, and no lock is held while anything starts, ends or is deleted.
 //
 // May import: linux, atomicfile, undo, fault, runtime/index, runtime/pod,
-// runtime/spec, runtime/rootfs, runtime/cdi, runtime/cgroup, runtime/selinux, runtime/stats, runtime/oci,
+// runtime/spec, runtime/rootfs, runtime/cdi, runtime/cgroup, runtime/handler, runtime/selinux, runtime/stats, runtime/oci,
 // runtime/monitor, imageservice/store, the CRI types.
 package container

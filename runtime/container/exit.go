@@ -43,6 +43,9 @@ func (s *Service) Exited(e monitor.Exit) {
 	if err := cg.Kill(ctx); err != nil {
 		s.Log.Warn("kill what a container left", "container", e.ID, "error", err)
 	}
+	if err := c.deleteExternal(ctx); err != nil {
+		s.Log.Warn("delete container in its runtime", "container", e.ID, "error", err)
+	}
 	if err := cg.Remove(ctx); err != nil {
 		s.Log.Warn("remove cgroup of container", "container", e.ID, "error", err)
 	}

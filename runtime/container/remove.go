@@ -58,7 +58,7 @@ func (s *Service) discard(ctx context.Context, c *Container) error {
 	c.release()
 	if c.rec.Cgroup != "" {
 		cg := s.Cgroups.Load(c.rec.Cgroup)
-		if err := errors.Join(cg.Kill(ctx), cg.Remove(ctx)); err != nil {
+		if err := errors.Join(cg.Kill(ctx), c.forgetExternal(ctx), cg.Remove(ctx)); err != nil {
 			return fmt.Errorf("remove cgroup of container: %w", err)
 		}
 	}

@@ -195,7 +195,7 @@ func (s *Service) Abandon(ctx context.Context, left []*Container) error {
 	for _, c := range left {
 		all.Go(func() error { return s.takeAway(ctx, c) })
 	}
-	errs := []error{all.Wait()}
+	errs := []error{all.Wait(), s.deleteStrangers(ctx)}
 	roots, err := s.Rootfs.List()
 	errs = append(errs, err)
 	for _, id := range roots {

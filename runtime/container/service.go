@@ -13,6 +13,7 @@ import (
 	"github.com/berth-cri/berth/linux/namespace"
 	"github.com/berth-cri/berth/runtime/cdi"
 	"github.com/berth-cri/berth/runtime/cgroup"
+	"github.com/berth-cri/berth/runtime/handler"
 	"github.com/berth-cri/berth/runtime/index"
 	"github.com/berth-cri/berth/runtime/monitor"
 	"github.com/berth-cri/berth/runtime/pod"
@@ -87,6 +88,8 @@ type Settings struct {
 	CDI  *cdi.Directories
 	// AppArmor is that of the host.
 	AppArmor spec.AppArmor
+	// Handlers are the ways to run a pod's containers.
+	Handlers *handler.Set
 	// KillTimeout bounds how long a stop waits after SIGKILL: a process in an
 	// uninterruptible call outlives it.
 	KillTimeout time.Duration
@@ -119,6 +122,9 @@ func New(o Options) (*Service, error) {
 
 // Configure makes the settings those of every request that begins from now on.
 func (s *Service) Configure(set Settings) { s.settings.Store(&set) }
+
+// Handlers are the ways to run a pod's containers now.
+func (s *Service) Handlers() *handler.Set { return s.settings.Load().Handlers }
 
 // Attach hands over the monitor, once, before any other call but Restore. It
 // comes last because it asks at once what it must adopt.

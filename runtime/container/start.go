@@ -99,6 +99,7 @@ func (s *Service) start(ctx context.Context, c *Container, p *pod.Pod) (err erro
 		// A monitor that died in the middle may have left a process in it.
 		return errors.Join(cg.Kill(ctx), cg.Remove(ctx))
 	})
+	u.Push("delete container", c.deleteExternal)
 	plan, err := os.Open(c.file(planFile))
 	if err != nil {
 		return err

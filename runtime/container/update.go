@@ -83,7 +83,7 @@ func (s *Service) update(ctx context.Context, c *Container, change Change) error
 	// Half an update is none: it goes on when the client has gone away.
 	ctx = context.WithoutCancel(ctx)
 	if state == Running {
-		err = precondition(s.apply(c, old, now, &u))
+		err = precondition(s.apply(ctx, c, old, now, &u))
 	}
 	if err == nil {
 		err = fault.Hit("container.update.record")
@@ -117,13 +117,17 @@ func (s *Service) changed(c *Container, old *Limits, change Change) (*Limits, er
 
 // apply gives the limits to the running container, and the old ones back to the
 // undo stack.
-func (s *Service) apply(c *Container, old, now *Limits, u *undo.Stack) error {
+func (s *Service) apply(ctx context.Context, c *Container, old, now *Limits, u *undo.Stack) error {
 	cg := s.Cgroups.Load(c.rec.Cgroup)
 	restore, err := cg.Change(settable(now.Resources))
 	if err != nil {
 		return err
 	}
 	u.Push("set the old limits", func(context.Context) error { return restore() })
+	u.Push("tell the runtime of the old limits", func(ctx context.Context) error { return c.updateExternal(ctx, old.Resources) })
+	if err := c.updateExternal(ctx, settable(now.Resources)); err != nil {
+		return err
+	}
 	if old.OOMScoreAdj != nil && *old.OOMScoreAdj == *now.OOMScoreAdj {
 		return nil
 	}

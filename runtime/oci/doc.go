@@ -6,7 +6,8 @@
 // a program of its own (runc, crun, runsc) takes its place beside it.
 //
 // Always true: a Start that returned an error has left no process behind, and a
-// process that was returned has executed the user's program.
+// process that was returned has executed the user's program (of an external
+// runtime: has been told to).
 //
 // May import: the standard library, errdefs, runtime-spec, golang.org/x/sys.
 package oci

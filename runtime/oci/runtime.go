@@ -29,9 +29,26 @@ type Prepared struct {
 	// Outside: a part of the plan is done by a second process, that stays in the
 	// host's user namespace.
 	Outside bool `json:"outside,omitempty"`
+	// External is the program that runs the container in berth-init's place; nil
+	// for the embedded runtime.
+	External *External `json:"external,omitempty"`
+
 	// HardLimits are those that the process itself, in a user namespace, has no
 	// right to raise.
 	HardLimits []HardLimit `json:"hardLimits,omitempty"`
+}
+
+// External is a container as a runtime that is a program of its own knows it.
+type External struct {
+	Handler string `json:"handler"` // its name in the configuration
+	Program string `json:"program"`
+	Root    string `json:"root"` // where it keeps its state (--root)
+	Area    string `json:"area"` // see package external
+	ID      string `json:"id"`
+	Bundle  string `json:"bundle"`
+	// ExecCgroup: exec can be told a cgroup below the container's, of one name in
+	// all hierarchies. Otherwise the process is moved there when it runs.
+	ExecCgroup bool `json:"execCgroup,omitempty"`
 }
 
 // HardLimit is a hard resource limit (setrlimit(2)).

@@ -13,6 +13,6 @@
 // process, and only a pod that shares its PID namespace has a process at all.
 //
 // May import: linux, linux/namespace, atomicfile, undo, fault, runtime/index,
-// runtime/monitor, runtime/oci, runtime/cgroup, runtime/selinux, runtime/spec, runtime/stats,
+// runtime/monitor, runtime/oci, runtime/cgroup, runtime/handler, runtime/selinux, runtime/spec, runtime/stats,
 // cni/network, the CRI types.
 package pod

@@ -2,6 +2,7 @@ package pod
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -24,12 +25,12 @@ import (
 // finished one: an error would make the kubelet raise the attempt and throw
 // the work away (containerd#4604, cri-o#9097).
 func (s *Service) Run(ctx context.Context, cfg *runtimeapi.PodSandboxConfig, handler string) (string, error) {
-	set := s.settings.Load()
-	if !slices.Contains(set.Handlers, handler) {
-		return "", fmt.Errorf("runtime_handler %q is not configured (have %q): %w", handler, set.Handlers, errdefs.ErrInvalidArgument)
+	h, err := s.settings.Load().Handlers.Get(handler)
+	if err != nil {
+		return "", err
 	}
 	if o := cfg.GetLinux().GetSecurityContext().GetNamespaceOptions(); spec.UserMapping(o) != nil {
-		if err := s.UserNamespaces(); err != nil {
+		if err := errors.Join(s.UserNamespaces(), h.UserNamespaces()); err != nil {
 			return "", fmt.Errorf("user namespaces are not possible on this node: %w: %w", err, errdefs.ErrFailedPrecondition)
 		}
 	}
@@ -193,7 +194,12 @@ func (s *Service) setUpNetwork(ctx context.Context, p *Pod) error {
 	if p.Namespace(namespace.Net) == "" {
 		return nil
 	}
-	res, err := s.Network.Setup(ctx, networkPod(p))
+	network := s.Network
+	set := s.settings.Load()
+	if h, err := set.Handlers.Get(p.Record().Handler); err == nil && set.Networks[h.Name] != nil {
+		network = set.Networks[h.Name]
+	}
+	res, err := network.Setup(ctx, networkPod(p))
 	if err != nil {
 		return err
 	}

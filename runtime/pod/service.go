@@ -11,6 +11,7 @@ import (
 
 	"github.com/berth-cri/berth/cni/network"
 	"github.com/berth-cri/berth/runtime/cgroup"
+	"github.com/berth-cri/berth/runtime/handler"
 	"github.com/berth-cri/berth/runtime/index"
 	"github.com/berth-cri/berth/runtime/selinux"
 	"golang.org/x/sync/singleflight"
@@ -49,7 +50,10 @@ type Options struct {
 
 // Settings are what Configure can change at any time.
 type Settings struct {
-	Handlers []string // names of runtime handlers, the default as ""
+	Handlers *handler.Set
+	// Networks are those of handlers that have their own, by name. They share the
+	// records of Options.Network, which takes down all.
+	Networks map[string]Network
 	// Sysctls are set in every pod with a network of its own, unless the pod
 	// sets them itself.
 	Sysctls map[string]string

@@ -15,7 +15,7 @@ func devices(in *Input, s *specs.Spec) error {
 		}
 	}
 	rules, host := defaultDeviceRules(), in.Resolved.HostDevices
-	all := in.privileged() && in.Pod.User == nil
+	all := in.privileged() && in.Pod.User == nil && !in.Resolved.NoHostDevices
 	if all {
 		rules = []specs.LinuxDeviceCgroup{{Allow: true, Type: "a", Access: "rwm"}}
 	}

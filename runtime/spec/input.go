@@ -23,6 +23,8 @@ type Input struct {
 	Resolved    Resolved
 	// ProcessLabel and MountLabel are SELinux's; empty: the policy decides.
 	ProcessLabel, MountLabel string
+	// Annotations are those of pod and container that the runtime is told.
+	Annotations map[string]string
 }
 
 // Pod is the pod that the container joins.

@@ -16,6 +16,7 @@ type Resolved struct {
 	Mounts         []Source // one for each mount of the request
 	Devices        []Device
 	HostDevices    []specs.LinuxDevice // for a privileged container
+	NoHostDevices  bool                // a privileged container gets none, and may use none
 	SeccompProfile []byte              // of a Localhost profile
 	// AppArmorProfile is the one that confines the container; empty: none.
 	AppArmorProfile string

@@ -65,7 +65,7 @@ func TestExecSync(t *testing.T) {
 		"missing program": {[]string{"no-such-program", "x"}, codes.FailedPrecondition, []string{"no-such-program", "not found"}},
 		"missing path":    {[]string{"/no/such"}, codes.FailedPrecondition, []string{"/no/such", "no such file"}},
 		"not executable":  {[]string{"/etc/passwd"}, codes.PermissionDenied, []string{"/etc/passwd"}},
-		"a directory":     {[]string{"/etc"}, codes.InvalidArgument, []string{"/etc"}},
+		"a directory":     {[]string{"/etc"}, own(codes.InvalidArgument, codes.PermissionDenied), []string{"/etc"}},
 		"a NUL":           {[]string{"sh", "-c", "a\x00b"}, codes.InvalidArgument, []string{"NUL"}},
 	} {
 		_, err := n.execSync(n.ctx(), id, 30, tc.cmd...)
@@ -222,9 +222,12 @@ func TestExecLeavesAChild(t *testing.T) {
 		t.Errorf("descriptors of the daemon: %d, before: %d", after, before)
 	}
 	n.stop(id, 0)
-	if left := n.processes(); len(left) != 0 {
-		t.Errorf("left: %v", left)
-	}
+	eventually(t, 5*time.Second, "nothing is left", func() error {
+		if left := n.processes(); len(left) != 0 {
+			return fmt.Errorf("%v", left)
+		}
+		return nil
+	})
 }
 
 func TestManyExecs(t *testing.T) {

@@ -28,6 +28,7 @@ func (n *node) leaksOver() {
 	}
 	check("pod records", func() []string { return entries(n.path("state/pods")) })
 	check("container records", func() []string { return entries(n.path("state/containers")) })
+	check("state of OCI runtimes", func() []string { return n.runtimeState() })
 	check("writable layers", func() []string { return entries(n.path("root/containers")) })
 	check("temporary files", func() []string { return entries(n.path("root/tmp")) })
 	check("trash", func() []string { return entries(n.path("root/trash")) })
@@ -82,9 +83,19 @@ func (n *node) mounts() []string {
 	var found []string
 	for _, line := range strings.Split(string(b), "\n") {
 		f := strings.Fields(line)
-		if len(f) > 4 && strings.HasPrefix(f[4], n.dir+"/") && f[4] != n.path("state") {
+		if len(f) > 4 && strings.HasPrefix(f[4], n.dir+"/") && f[4] != n.path("state") && f[4] != n.path("state/oci") {
 			found = append(found, line)
 		}
+	}
+	return found
+}
+
+// runtimeState is what OCI runtimes know of containers, and what calls of them
+// have left.
+func (n *node) runtimeState() []string {
+	found := entries(n.path("state/oci/tmp"))
+	for _, handler := range entries(n.path("state/runtimes")) {
+		found = append(found, entries(n.path("state/runtimes", handler))...)
 	}
 	return found
 }

@@ -31,10 +31,11 @@ type node struct {
 	cgroup   string // parent of all its cgroups
 	bridge   string
 	env      []string
-	network  string // of the [cni] section; empty: the builtin network
-	pins     string // of the [image] section, a TOML list
-	progress string // how long a pull may stand still; empty: 5m
-	config   string // more of config.toml
+	network  string   // of the [cni] section; empty: the builtin network
+	pins     string   // of the [image] section, a TOML list
+	progress string   // how long a pull may stand still; empty: 5m
+	config   string   // more of config.toml
+	runtimes []string // OCI runtimes that are configured, see handler_test.go
 	cmd      *exec.Cmd
 	log      *lockedBuffer
 	conn     *grpc.ClientConn
@@ -67,11 +68,16 @@ func prepareNode(t *testing.T, change ...func(*node)) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// As /run/berth is: what is in it has to be reached from user namespaces.
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
 	n := &node{
 		t: t, n: int(nodes.Add(1)), dir: dir, log: &lockedBuffer{}, started: map[int]bool{},
 	}
 	n.cgroup = topCgroup(n.n)
 	n.bridge = fmt.Sprintf("be%d-%d", os.Getpid()%100000, n.n)
+	n.runtimes = own(nil, []string{standardRuntime})
 	for _, f := range change {
 		f(n)
 	}
@@ -115,6 +121,7 @@ state = %q
 listen = %q
 cgroup_driver = %q
 default_cgroup_parent = %q
+default_runtime = %q
 [log]
 level = "debug"
 [image]
@@ -126,7 +133,7 @@ conf_dir = %q
 bin_dirs = [%q]
 %s
 %s
-`, n.path("root"), n.path("state"), n.path("sock"), driver, n.cgroup, n.path("certs.d"), cmp.Or(n.pins, "[]"), cmp.Or(n.progress, "5m"), n.path("net.d"), n.path("cni-bin"), n.network, n.config))
+`, n.path("root"), n.path("state"), n.path("sock"), driver, n.cgroup, standardRuntime, n.path("certs.d"), cmp.Or(n.pins, "[]"), cmp.Or(n.progress, "5m"), n.path("net.d"), n.path("cni-bin"), n.network, n.config+ociRuntimes(n.runtimes...)))
 	n.write("certs.d/registry.test/hosts.toml", fmt.Sprintf("server = %q\n", served.URL))
 	n.write("certs.d/mirrored.test/hosts.toml", fmt.Sprintf("server = \"http://127.0.0.1:1\"\n[host.%q]\ncapabilities = [\"pull\", \"resolve\"]\n", served.URL))
 }

@@ -16,6 +16,7 @@ var levels = map[string]int{
 	"runtime/apparmor": 2,
 	"runtime/cdi":      2,
 	"runtime/cgroup":   2,
+	"runtime/handler":  2,
 	"runtime/index":    2,
 	"runtime/monitor":  2,
 	"runtime/oci":      2,
@@ -49,6 +50,7 @@ var beside = map[string][]string{
 	"runtime/monitor":      {"runtime/monitor/logs", "runtime/oci", "runtime/oci/embedded"},
 	"runtime/oci/embedded": {"runtime/oci", "runtime/oci/embedded/plan", "runtime/oci/embedded/seccomp"},
 	"runtime/oci/external": {"runtime/oci"},
+	"runtime/handler":      {"runtime/oci/external"},
 	"runtime/rootfs":       {"runtime/oci", "runtime/oci/embedded"}, // the overlay that the init mounts
 
 	"imageservice":          {"imageservice/pull", "imageservice/reference", "imageservice/registry", "imageservice/layer", "imageservice/store"},
