@@ -90,8 +90,21 @@ func (c *container) carryOut(s plan.Step) error {
 		return c.pivotRoot(s)
 	case *plan.Session:
 		return c.session()
+	case *plan.Pause:
+		return pause(s)
 	}
 	return c.carryOutOnProcess(s)
+}
+
+// pause waits while the launcher runs hooks. Its errors are the launcher's to tell.
+func pause(s *plan.Pause) error {
+	if err := tell([]byte{plan.Paused, byte(s.Stage)}); err != nil {
+		return err
+	}
+	if _, ok := released(); !ok {
+		return syscall.ECANCELED
+	}
+	return nil
 }
 
 // carryOutOnProcess does the steps that change nothing but this process.

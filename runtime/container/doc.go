@@ -9,6 +9,7 @@
 //	config.json     the OCI runtime-spec
 //	plan, exec      the same for berth-init: for the container, for a command in it
 //	                (of an external runtime: what to mount, and a process)
+//	poststop        there while hooks are owed (owesPoststop)
 //	stdin, stdout, stderr, carry, exit.json   see package monitor
 //
 // Always true: nothing runs between Create and Start; a status is on tmpfs

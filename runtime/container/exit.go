@@ -46,6 +46,7 @@ func (s *Service) Exited(e monitor.Exit) {
 	if err := c.deleteExternal(ctx); err != nil {
 		s.Log.Warn("delete container in its runtime", "container", e.ID, "error", err)
 	}
+	s.poststop(ctx, c)
 	if err := cg.Remove(ctx); err != nil {
 		s.Log.Warn("remove cgroup of container", "container", e.ID, "error", err)
 	}

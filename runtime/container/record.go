@@ -92,6 +92,7 @@ type Container struct {
 
 	changed func(runtimeapi.ContainerEventType) // tells whoever listens; set before anybody has the container
 
+	stopping sync.Mutex             // held while a runtime deletes the container or hooks run
 	updating sync.Mutex             // held by an update, which a start must not meet half done
 	limits   atomic.Pointer[Limits] // nil before the first update
 }

@@ -62,6 +62,7 @@ func (s *Service) discard(ctx context.Context, c *Container) error {
 			return fmt.Errorf("remove cgroup of container: %w", err)
 		}
 	}
+	s.poststop(ctx, c)
 	if err := fault.Hit("container.remove.rootfs"); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/berth-cri/berth/runtime/cgroup"
 	"github.com/berth-cri/berth/runtime/handler"
+	"github.com/berth-cri/berth/runtime/oci"
 	"github.com/berth-cri/berth/runtime/oci/embedded"
 	"github.com/berth-cri/berth/runtime/oci/external"
 	"github.com/berth-cri/berth/runtime/pod"
@@ -32,7 +33,11 @@ func (s *Service) handler(p *pod.Pod) (*handler.Handler, error) {
 // into what the runtime can read.
 func (c *Container) prepare(h *handler.Handler, sp *specs.Spec, overlay rootfs.Overlay) (embedded.Prepared, error) {
 	if h.External == nil {
-		return embedded.Compile(sp, embedded.Overlay(overlay))
+		p, err := embedded.Compile(sp, embedded.Overlay(overlay))
+		if sp.Hooks != nil {
+			p.Hooked = &oci.Bundle{ID: c.rec.ID, Dir: c.dir}
+		}
+		return p, err
 	}
 	return h.External.Compile(sp, external.Overlay(overlay), c.rec.ID, c.dir)
 }
@@ -67,6 +72,8 @@ func (c *Container) deleteExternal(ctx context.Context) error {
 	if c.rec.Launch.External == nil {
 		return nil
 	}
+	c.stopping.Lock() // two calls would run the hooks twice
+	defer c.stopping.Unlock()
 	return external.Delete(ctx, c.rec.Launch.External)
 }
 
@@ -75,6 +82,8 @@ func (c *Container) forgetExternal(ctx context.Context) error {
 	if c.rec.Launch.External == nil {
 		return nil
 	}
+	c.stopping.Lock()
+	defer c.stopping.Unlock()
 	return external.Forget(ctx, c.rec.Launch.External)
 }
 

@@ -100,6 +100,10 @@ func (s *Service) start(ctx context.Context, c *Container, p *pod.Pod) (err erro
 		return errors.Join(cg.Kill(ctx), cg.Remove(ctx))
 	})
 	u.Push("delete container", c.deleteExternal)
+	if err := c.owePoststop(); err != nil {
+		return err
+	}
+	u.Push("poststop hooks", func(ctx context.Context) error { s.poststop(ctx, c); return nil })
 	plan, err := os.Open(c.file(planFile))
 	if err != nil {
 		return err

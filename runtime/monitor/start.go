@@ -128,6 +128,9 @@ func (s *Server) launch(ctx context.Context, st oci.Start) (*oci.Process, error)
 		return nil, err
 	}
 	s.reaper.end(f, p.Pid)
+	if p.Warning != nil {
+		s.report(p.Warning)
+	}
 	return p, nil
 }
 

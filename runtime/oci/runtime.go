@@ -33,9 +33,19 @@ type Prepared struct {
 	// for the embedded runtime.
 	External *External `json:"external,omitempty"`
 
+	// Hooked is what the container's hooks are told; nil when it has none, or a
+	// runtime that runs them itself.
+	Hooked *Bundle `json:"hooked,omitempty"`
+
 	// HardLimits are those that the process itself, in a user namespace, has no
 	// right to raise.
 	HardLimits []HardLimit `json:"hardLimits,omitempty"`
+}
+
+// Bundle is a container and the directory that has its config.json.
+type Bundle struct {
+	ID  string `json:"id"`
+	Dir string `json:"dir"`
 }
 
 // External is a container as a runtime that is a program of its own knows it.
@@ -100,4 +110,7 @@ type Process struct {
 	// nil when that one was set: a process without CAP_SYS_RESOURCE cannot give
 	// a lower one than its own.
 	OOMScoreAdj *int
+
+	// Warning is what went wrong and keeps nothing from running; nil for nothing.
+	Warning error
 }

@@ -48,7 +48,8 @@ var beside = map[string][]string{
 	"runtime/reconcile": {"runtime/pod", "runtime/container"},
 
 	"runtime/monitor":      {"runtime/monitor/logs", "runtime/oci", "runtime/oci/embedded"},
-	"runtime/oci/embedded": {"runtime/oci", "runtime/oci/embedded/plan", "runtime/oci/embedded/seccomp"},
+	"runtime/oci/hooks":    {"runtime/oci"},
+	"runtime/oci/embedded": {"runtime/oci", "runtime/oci/hooks", "runtime/oci/embedded/plan", "runtime/oci/embedded/seccomp"},
 	"runtime/oci/external": {"runtime/oci"},
 	"runtime/handler":      {"runtime/oci/external"},
 	"runtime/rootfs":       {"runtime/oci", "runtime/oci/embedded"}, // the overlay that the init mounts

@@ -32,8 +32,10 @@ func Compile(spec *specs.Spec, root Overlay) (Prepared, error) {
 		func() error { return c.terminal(spec.Process, true) },
 		c.workingDirectory,
 		c.hiddenPaths,
+		c.createHooks, // may change what is mounted, as long as it can be
 		c.readonlyMounts,
 		c.pivot,
+		c.startHooks,
 		func() error { return c.process(spec.Process) },
 	)
 }

@@ -24,7 +24,7 @@ import (
 var decisions = map[string]string{
 	"Version": "ignored: specs of every 1.x are read alike", "Annotations": "ignored", "Root": "honoured", "Hostname": "honoured",
 	"Domainname": "honoured", "Process": "honoured", "Mounts": "honoured", "Linux": "honoured",
-	"Hooks": "refused", "Solaris": "refused", "Windows": "refused", "VM": "refused", "ZOS": "refused", "FreeBSD": "refused",
+	"Hooks": "honoured", "Solaris": "refused", "Windows": "refused", "VM": "refused", "ZOS": "refused", "FreeBSD": "refused",
 
 	"Process.Terminal": "honoured", "Process.ConsoleSize": "honoured", "Process.User": "honoured", "Process.Args": "honoured",
 	"Process.CommandLine": "refused", "Process.Env": "honoured", "Process.Cwd": "honoured", "Process.Capabilities": "honoured",

@@ -17,6 +17,6 @@
 //     before anything else runs on it, or it ends.
 //   - No descriptor of the host reaches the user's program.
 //
-// May import: linux, runtime/oci, plan and seccomp below it, errdefs, runtime-spec,
+// May import: linux, runtime/oci, runtime/oci/hooks, plan and seccomp below it, errdefs, runtime-spec,
 // moby/sys/mountinfo, golang.org/x/sys.
 package embedded

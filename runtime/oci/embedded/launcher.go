@@ -114,11 +114,12 @@ func (l *Launcher) Start(ctx context.Context, s Start) (*Process, error) {
 	if child.outside != nil {
 		defer child.outside.leave()
 	}
-	p, err := child.release(ctx, s)
+	p, err := child.release(ctx, l, s)
 	if err != nil {
 		child.end()
 		return nil, err
 	}
+	p.Warning = poststart(ctx, s, p.Pid)
 	return p, nil
 }
 

@@ -1,7 +1,5 @@
 package embedded
 
-import "github.com/opencontainers/runtime-spec/specs-go"
-
 // refuse names the first field that is set and that nothing here honours. The
 // test of it walks over every field of the spec, so that one of a later version
 // of the runtime-spec does not slip by.
@@ -17,7 +15,6 @@ func (c *compilation) refuse() error {
 		name string
 		set  bool
 	}{
-		{"hooks", hasHooks(s.Hooks)},
 		{"solaris", s.Solaris != nil},
 		{"windows", s.Windows != nil},
 		{"vm", s.VM != nil},
@@ -33,13 +30,4 @@ func (c *compilation) refuse() error {
 		}
 	}
 	return nil
-}
-
-func hasHooks(h *specs.Hooks) bool {
-	if h == nil {
-		return false
-	}
-	//lint:ignore SA1019 Prestart is deprecated, but specs still have it
-	return len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer)+len(h.StartContainer)+
-		len(h.Poststart)+len(h.Poststop) > 0
 }

@@ -22,7 +22,7 @@ import (
 // Cgroups of version 1 it joins itself, with its one thread. To move a process the
 // kernel stops all forks of the machine for an RCU grace period, unless it did so
 // a moment ago: 8 ms at the median here, and 0.7 ms for a thread that moves itself.
-func (c *child) release(ctx context.Context, s Start) (*Process, error) {
+func (c *child) release(ctx context.Context, l *Launcher, s Start) (*Process, error) {
 	p := &Process{Pid: c.pid, Pidfd: c.pidfd}
 	release := plan.Release{}
 	for _, procs := range s.Cgroup.Procs {
@@ -53,11 +53,12 @@ func (c *child) release(ctx context.Context, s Start) (*Process, error) {
 		return nil, stepError("start time", err)
 	}
 	if c.outside != nil { // first, since its errors are the reason of others
-		if _, err := c.outside.listen(ctx); err != nil {
+		if _, err := c.outside.listen(ctx, nil); err != nil {
 			return nil, err
 		}
 	}
-	if p.Console, err = c.listen(ctx); err != nil {
+	paused := func(stage uint32) error { return l.paused(ctx, c, s, stage) }
+	if p.Console, err = c.listen(ctx, paused); err != nil {
 		return nil, err
 	}
 	if s.Prepared.Terminal && p.Console == nil {
@@ -68,7 +69,7 @@ func (c *child) release(ctx context.Context, s Start) (*Process, error) {
 
 // listen reads what berth-init says. The end of the socket after Ready is the
 // execve, which closes it.
-func (c *child) listen(ctx context.Context) (console *os.File, err error) {
+func (c *child) listen(ctx context.Context, paused func(stage uint32) error) (console *os.File, err error) {
 	stop := context.AfterFunc(ctx, func() { _ = c.control.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	defer func() {
@@ -94,6 +95,13 @@ func (c *child) listen(ctx context.Context) (console *os.File, err error) {
 		switch b[0] {
 		case plan.Ready:
 			ready = true
+		case plan.Paused:
+			if n < 2 || paused == nil {
+				return console, &StepError{Step: "control socket", Detail: "a message is damaged"}
+			}
+			if err := paused(uint32(b[1])); err != nil {
+				return console, err
+			}
 		case plan.Console:
 			console = passed
 		case plan.Failed:

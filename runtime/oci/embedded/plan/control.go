@@ -18,6 +18,7 @@ const (
 	Console = 'c'
 	Failed  = 'f'
 	Ready   = 'r'
+	Paused  = 'p' // and the stage, one byte; Go is the answer
 )
 
 // MaxMessage bounds a message on the control socket.

@@ -8,6 +8,9 @@ type Terminal struct {
 	Console       bool   // also mount it on /dev/console
 }
 
+// Pause tells the launcher, and waits until it says to go on.
+type Pause struct{ Stage uint32 }
+
 // Session makes the process the leader of a new session, with the terminal, if
 // there is one, as its controlling terminal and standard streams.
 type Session struct{}
@@ -78,6 +81,7 @@ type Program struct {
 type Exec struct{}
 
 func (*Terminal) String() string        { return "terminal" }
+func (*Pause) String() string           { return "hooks" }
 func (*Session) String() string         { return "session" }
 func (s *ExecLabel) String() string     { return "security label " + s.Value }
 func (*Scheduler) String() string       { return "scheduler" }
@@ -95,6 +99,7 @@ func (*Program) String() string         { return "exec" }
 func (*Exec) String() string            { return "exec" }
 
 func (*Terminal) op() op        { return opTerminal }
+func (*Pause) op() op           { return opPause }
 func (*Session) op() op         { return opSession }
 func (*ExecLabel) op() op       { return opExecLabel }
 func (*Scheduler) op() op       { return opScheduler }
@@ -117,6 +122,8 @@ func (s *Terminal) fields(c *codec) {
 	number(c, &s.UID)
 	flag(c, &s.Console)
 }
+
+func (s *Pause) fields(c *codec) { number(c, &s.Stage) }
 
 func (*Session) fields(*codec) {}
 

@@ -56,6 +56,7 @@ const (
 	opLayers
 	opOutside
 	opUserNamespace
+	opPause
 
 	opNext // the number after the last
 )
@@ -147,6 +148,8 @@ func (o op) step() Step {
 		return &Outside{}
 	case opUserNamespace:
 		return &UserNamespace{}
+	case opPause:
+		return &Pause{}
 	}
 	return nil
 }
