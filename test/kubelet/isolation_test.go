@@ -33,7 +33,6 @@ func hostname(t *testing.T) string {
 
 // A pod with a network of its own, both families, and a port of the host.
 func podNetwork(n *node, t *testing.T) {
-	web := corev1.Container{Name: "web", Image: probee, Ports: []corev1.ContainerPort{{ContainerPort: 8080, HostPort: hostPort}}}
 	side := sleeps("main")
 	side.Env = []corev1.EnvVar{
 		{Name: "IP", ValueFrom: &corev1.EnvVarSource{FieldRef: field("status.podIP")}},
@@ -42,7 +41,7 @@ func podNetwork(n *node, t *testing.T) {
 	}
 	side.Resources.Limits = corev1.ResourceList{corev1.ResourceCPU: quantity("2")}
 	side.Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: quantity("10m")}
-	p := pod("network", web, side)
+	p := pod("network", web(corev1.ContainerPort{ContainerPort: 8080, HostPort: hostPort}), side)
 	p.Spec.Hostname, p.Spec.Subdomain = "named", "sub"
 	p.Spec.HostAliases = []corev1.HostAlias{{IP: "10.9.8.7", Hostnames: []string{"alias.test"}}}
 	p.Spec.DNSPolicy = corev1.DNSNone
@@ -71,7 +70,7 @@ func podNetwork(n *node, t *testing.T) {
 }
 
 func userNamespace(n *node, t *testing.T) {
-	p := pod("userns", sleeps("main"), corev1.Container{Name: "web", Image: probee, StartupProbe: &corev1.Probe{ProbeHandler: httpProbe("/"), PeriodSeconds: 1}})
+	p := pod("userns", sleeps("main"), web())
 	p.Spec.HostUsers = ptr(false)
 	p.Spec.Volumes = []corev1.Volume{
 		{Name: "disk", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},

@@ -1,6 +1,7 @@
 package kubelet
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -78,9 +79,12 @@ func initContainers(n *node, t *testing.T) {
 			t.Errorf("%s: %+v", name, st)
 		}
 	}
-	if order := read(t, dir, "order"); order != "one\ntwo\ntwo\nmain\n" {
-		t.Errorf("order: %q", order)
-	}
+	eventually(t, 20*time.Second, "the main program comes last", func() error {
+		if order := read(t, dir, "order"); order != "one\ntwo\ntwo\nmain\n" {
+			return fmt.Errorf("order: %q", order)
+		}
+		return nil
+	})
 }
 
 // A sidecar starts before the main container, and ends after it.
@@ -95,6 +99,12 @@ func sidecar(n *node, t *testing.T) {
 	if st := container(n.ready(t, p), "side"); st.State.Running == nil || st.Started == nil || !*st.Started {
 		t.Errorf("the sidecar: %+v", st)
 	}
+	eventually(t, 20*time.Second, "both run", func() error {
+		if order := read(t, dir, "order"); order != "side\nmain\n" {
+			return fmt.Errorf("order: %q", order)
+		}
+		return nil
+	})
 	n.remove(t, "sidecar")
 	if order := read(t, dir, "order"); order != "side\nmain\nmain ends\nside ends\n" {
 		t.Errorf("order: %q", order)
@@ -131,7 +141,7 @@ func hooks(n *node, t *testing.T) {
 	dir := n.shared(p)
 	n.ready(t, p)
 	eventually(t, 10*time.Second, "the main program goes on", func() error {
-		if s := read(t, dir, "order"); !strings.Contains(s, "main") {
+		if s, err := os.ReadFile(filepath.Join(dir, "order")); err != nil || !strings.Contains(string(s), "main") {
 			return fmt.Errorf("%q", s)
 		}
 		return nil
@@ -212,11 +222,16 @@ func oomKilled(n *node, t *testing.T) {
 // A container has its grace period, and no more.
 func gracefulTermination(n *node, t *testing.T) {
 	p := pod("graceful",
-		shell("takes-two", "trap 'sleep 2; echo bye >>/shared/graceful; exit 0' TERM; sleep 100000 & wait"),
-		shell("refuses", "trap 'echo heard >>/shared/refuses' TERM; while :; do date +%s >/shared/alive; sleep 0.2; done"))
+		shell("takes-two", "trap 'sleep 2; echo bye >>/shared/graceful; exit 0' TERM; touch /shared/up; sleep 100000 & wait"),
+		shell("refuses", "trap 'echo heard >>/shared/refuses' TERM; while :; do date +%s >>/shared/alive; sleep 0.2; done"))
 	p.Spec.TerminationGracePeriodSeconds = ptr(int64(4))
 	dir := n.shared(p)
 	n.ready(t, p)
+	eventually(t, 20*time.Second, "both run", func() error {
+		_, alive := os.Stat(filepath.Join(dir, "alive"))
+		_, up := os.Stat(filepath.Join(dir, "up"))
+		return errors.Join(alive, up)
+	})
 	began := time.Now()
 	n.remove(t, "graceful")
 	if s := read(t, dir, "graceful"); s != "bye\n" {
@@ -225,7 +240,8 @@ func gracefulTermination(n *node, t *testing.T) {
 	if s := read(t, dir, "refuses"); s != "heard\n" {
 		t.Errorf("the other one heard %q: the signal comes once", s)
 	}
-	if last := int64(atoi(read(t, dir, "alive"))); last < began.Unix()+3 {
+	alive := strings.Fields(read(t, dir, "alive"))
+	if last := int64(atoi(alive[len(alive)-1])); last < began.Unix()+3 {
 		t.Errorf("killed %d s after its end began", last-began.Unix())
 	}
 }
@@ -259,9 +275,12 @@ func changedManifest(n *node, t *testing.T) {
 		}
 		return isReady(p)
 	})
-	if out, err := n.logs("changed", "main"); err != nil || out != "two\n" {
-		t.Errorf("its log: %q, %v", out, err)
-	}
+	eventually(t, 20*time.Second, "its log", func() error {
+		if out, err := n.logs("changed", "main"); err != nil || out != "two\n" {
+			return fmt.Errorf("%q, %v", out, err)
+		}
+		return nil
+	})
 }
 
 // What fails is told where a person looks.

@@ -22,7 +22,7 @@ const (
 
 // node is a daemon and a kubelet, one at a time: the namespaces are one machine.
 type node struct {
-	t         *testing.T
+	t         testing.TB
 	dir       string
 	cgroup    string
 	gates     map[string]bool
@@ -34,7 +34,7 @@ type node struct {
 
 // newNode starts a node. When the test ends the kubelet has to take everything
 // down that it set up, and Berth must have nothing left.
-func newNode(t *testing.T, gates map[string]bool, change ...func(*kubeletconfig.KubeletConfiguration)) *node {
+func newNode(t testing.TB, gates map[string]bool, change ...func(*kubeletconfig.KubeletConfiguration)) *node {
 	t.Helper()
 	dir, err := os.MkdirTemp(work, "n")
 	if err != nil {

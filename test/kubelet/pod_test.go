@@ -3,6 +3,7 @@ package kubelet
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -28,6 +29,11 @@ func sleeps(name string) corev1.Container {
 	return shell(name, "trap 'exit 0' TERM; sleep 100000 & wait")
 }
 
+// web is a container that serves, and is ready when it does.
+func web(ports ...corev1.ContainerPort) corev1.Container {
+	return corev1.Container{Name: "web", Image: probee, Ports: ports, StartupProbe: &corev1.Probe{ProbeHandler: httpProbe("/"), PeriodSeconds: 1, FailureThreshold: 60}}
+}
+
 // pod is a static pod; static ones are restarted always, as the kubelet says.
 func pod(name string, containers ...corev1.Container) *corev1.Pod {
 	return &corev1.Pod{
@@ -41,13 +47,16 @@ func pod(name string, containers ...corev1.Container) *corev1.Pod {
 }
 
 // run puts a pod's manifest where the kubelet looks.
-func (n *node) run(t *testing.T, p *corev1.Pod) {
+func (n *node) run(t testing.TB, p *corev1.Pod) {
 	t.Helper()
 	b, err := json.MarshalIndent(p, "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.write("manifests/"+p.Name+".json", string(b))
+	// In one step, or the kubelet finds a file without a pod in it.
+	if err := os.Rename(n.write("manifests/."+p.Name, string(b)), n.path("manifests", p.Name+".json")); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // get is a pod as the kubelet tells it; nil if there is none.
@@ -62,7 +71,7 @@ func (n *node) get(name string) (*corev1.Pod, error) {
 }
 
 // until waits for something to be true of a pod and returns it.
-func (n *node) until(t *testing.T, name, what string, f func(*corev1.Pod) error) *corev1.Pod {
+func (n *node) until(t testing.TB, name, what string, f func(*corev1.Pod) error) *corev1.Pod {
 	t.Helper()
 	var p *corev1.Pod
 	eventually(t, 90*time.Second, name+": "+what, func() (err error) {
@@ -82,7 +91,7 @@ func (n *node) until(t *testing.T, name, what string, f func(*corev1.Pod) error)
 }
 
 // ready runs a pod and waits until it is.
-func (n *node) ready(t *testing.T, p *corev1.Pod) *corev1.Pod {
+func (n *node) ready(t testing.TB, p *corev1.Pod) *corev1.Pod {
 	t.Helper()
 	n.run(t, p)
 	return n.until(t, p.Name, "ready", isReady)

@@ -2,6 +2,7 @@ package kubelet
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"runtime"
 	"testing"
@@ -68,6 +69,15 @@ func TestImageGC(t *testing.T) {
 	if images() != 2 {
 		t.Fatalf("%d images", images())
 	}
+	// The kubelet collects images at its start and then every five minutes; an image
+	// is in use for as long as there is a container of it, if a dead one.
+	eventually(t, 150*time.Second, "the dead container is collected", func() error {
+		left, err := os.ReadDir(n.path("state/containers"))
+		if err == nil && len(left) != 1 {
+			err = fmt.Errorf("%d containers", len(left))
+		}
+		return err
+	})
 	kill(n.kubelet)
 	n.configure = func(c *kubeletconfig.KubeletConfiguration) {
 		c.ImageGCHighThresholdPercent, c.ImageGCLowThresholdPercent = ptr(int32(1)), ptr(int32(0))

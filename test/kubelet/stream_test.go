@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	restclient "k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/tools/remotecommand"
@@ -80,8 +79,7 @@ func streaming(n *node, t *testing.T) {
 	reads.Stdin = true
 	terminal := shell("terminal", "while read l; do echo got $l; done")
 	terminal.Stdin, terminal.TTY = true, true
-	web := corev1.Container{Name: "web", Image: probee}
-	n.ready(t, pod("streams", listens, terminal, web))
+	n.ready(t, pod("streams", listens, terminal, web()))
 	n.ready(t, pod("reads", reads))
 	for protocol := range protocols {
 		t.Run("exec "+protocol, func(t *testing.T) { execOver(n, t, protocol) })
