@@ -21,6 +21,7 @@ import (
 	"github.com/berth-cri/berth/cni/builtin"
 	"github.com/berth-cri/berth/config"
 	"github.com/berth-cri/berth/linux"
+	"github.com/berth-cri/berth/runtime/oci/external"
 )
 
 const (
@@ -230,7 +231,7 @@ func (c *cleanup) rest() error {
 	if c.cfg.CNI.BuiltinNetwork {
 		bridge = c.cfg.CNI.BuiltinBridge
 	}
-	errs := []error{builtin.RemoveUnused(bridge, cleanupLinks)}
+	errs := []error{builtin.RemoveUnused(bridge, cleanupLinks), external.RemoveArea(filepath.Join(c.cfg.State, "oci"))}
 	// By name: the directory may be somebody else's too.
 	for _, name := range stateEntries {
 		errs = append(errs, os.RemoveAll(filepath.Join(c.cfg.State, name)))
@@ -240,6 +241,6 @@ func (c *cleanup) rest() error {
 
 // stateEntries are what is in a state directory when no pod is.
 var stateEntries = []string{
-	"pods", "containers", "monitor.json", "monitor.lock", "monitor.log", "monitor.sock", "fdstore.sock",
+	"pods", "containers", "runtimes", "monitor.json", "monitor.lock", "monitor.log", "monitor.sock", "fdstore.sock",
 	"berth.sock", "cleanup.sock", "daemon.lock", loadedFile,
 }

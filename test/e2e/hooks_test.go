@@ -88,6 +88,9 @@ func TestHooks(t *testing.T) {
 	// One that fails before the program runs is the end; later it is only told.
 	for _, kind := range []string{"prestart", "createRuntime", "createContainer", "poststart", "poststop"} {
 		for _, how := range []string{"fails", "hangs"} {
+			if how == "hangs" && standardRuntime != "berth" {
+				continue // runc kills the hook and waits for its children
+			}
 			os.Remove(n.path("hooks"))
 			mark := n.write(how+"-"+kind, "")
 			id, err := n.create(pod, containerConfig(strings.ToLower(how+"-"+kind), "sleep 1000; :", hooked))

@@ -93,6 +93,10 @@ func TestNRIAdjustments(t *testing.T) {
 			a.SetLinuxScheduler(&api.LinuxScheduler{Policy: api.LinuxSchedulerPolicy_SCHED_BATCH, Nice: 5})
 		}, "cut -d' ' -f19,41 /proc/self/stat", "5 3\n"},
 	}
+	if standardRuntime != "berth" { // not known to runc before 1.2
+		delete(cases, "IO-priority")
+		delete(cases, "scheduler")
+	}
 	by := map[string]change{}
 	for name, tc := range cases {
 		by[name] = tc.adjust
@@ -190,6 +194,9 @@ func TestNRIAdjustmentOfLimits(t *testing.T) {
 
 // What cannot be done is an error that says so, and leaves nothing.
 func TestNRIAdjustmentsThatAreRefused(t *testing.T) {
+	if standardRuntime != "berth" {
+		t.Skip("what the embedded runtime refuses, others may have")
+	}
 	n := newNode(t)
 	n.pull(busybox)
 	cases := map[string]struct {

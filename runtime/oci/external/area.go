@@ -52,6 +52,15 @@ func makeArea(dir string) error {
 	return sweep(filepath.Join(dir, tmpDir))
 }
 
+// RemoveArea takes the area away, when no container is left that uses it.
+func RemoveArea(dir string) error {
+	err := linux.Unmount(dir, unix.MNT_DETACH)
+	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) { // it is no mount, or not there
+		return err
+	}
+	return os.RemoveAll(dir)
+}
+
 // sweep removes what calls left whose monitor was killed.
 func sweep(dir string) error {
 	list, err := os.ReadDir(dir)

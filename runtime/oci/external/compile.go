@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -36,6 +37,11 @@ const oldVersion = "1.0.2"
 func (r *Runtime) Compile(spec *specs.Spec, root Overlay, id, bundle string) (oci.Prepared, error) {
 	if spec.Process == nil || spec.Linux == nil {
 		return oci.Prepared{}, fmt.Errorf("process or linux is missing: %w", errdefs.ErrInvalidArgument)
+	}
+	for _, text := range append(spec.Process.Env[:len(spec.Process.Env):len(spec.Process.Env)], spec.Process.Args...) {
+		if !utf8.ValidString(text) {
+			return oci.Prepared{}, fmt.Errorf("arguments or environment are not UTF-8, and the handler %s reads JSON: %w", r.Name, errdefs.ErrNotImplemented)
+		}
 	}
 	c := r.Container(id, bundle)
 	p := oci.Prepared{
@@ -190,6 +196,9 @@ func CompileExec(c oci.External, spec *specs.Spec, p *specs.Process) (oci.Prepar
 func WithCommand(plan []byte, args []string, oomScoreAdj *int) ([]byte, error) {
 	if i := slices.IndexFunc(args, func(a string) bool { return strings.ContainsRune(a, 0) }); i >= 0 {
 		return nil, fmt.Errorf("process.args[%d] has a NUL: %w", i, errdefs.ErrInvalidArgument)
+	}
+	if slices.ContainsFunc(args, func(a string) bool { return !utf8.ValidString(a) }) {
+		return nil, fmt.Errorf("process.args are not UTF-8, and an OCI runtime reads JSON: %w", errdefs.ErrNotImplemented)
 	}
 	var p specs.Process
 	if err := json.Unmarshal(plan, &p); err != nil {

@@ -106,6 +106,10 @@ func TestCompileForAnOldRuntime(t *testing.T) {
 	if _, err := old.Compile(s, Overlay{}, "id", "/b"); !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), "rro") || !strings.Contains(err.Error(), "crun") {
 		t.Errorf("recursive read-only: %v", err)
 	}
+	s = &specs.Spec{Process: &specs.Process{Env: []string{"A=\xff"}}, Linux: &specs.Linux{}}
+	if _, err := old.Compile(s, Overlay{}, "id", "/b"); !errdefs.IsNotImplemented(err) {
+		t.Errorf("bytes that JSON does not have: %v", err)
+	}
 	if _, err := old.Compile(&specs.Spec{}, Overlay{}, "id", "/b"); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("an empty spec: %v", err)
 	}
@@ -123,6 +127,9 @@ func TestWithCommand(t *testing.T) {
 	}
 	if _, err := WithCommand([]byte(`{}`), []string{"a\x00"}, nil); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("a NUL: %v", err)
+	}
+	if _, err := WithCommand([]byte(`{}`), []string{"\xff"}, nil); !errdefs.IsNotImplemented(err) {
+		t.Errorf("bytes that JSON does not have: %v", err)
 	}
 	if _, err := WithCommand([]byte(`{`), []string{"a"}, nil); !errdefs.IsDataLoss(err) {
 		t.Errorf("a torn plan: %v", err)
