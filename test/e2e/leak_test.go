@@ -149,7 +149,8 @@ func (n *node) processes() []string {
 		line := strings.ReplaceAll(string(cmdline), "\x00", " ")
 		inside := strings.Contains(string(cgroup), n.cgroup)
 		named := strings.Contains(line, n.dir) && !strings.Contains(line, "berth-monitor")
-		if inside || named {
+		called := strings.Contains(line, "--log-format json delete") // an OCI runtime, after an exit
+		if (inside || named) && !called {
 			found = append(found, pid+" "+line)
 		}
 	}
