@@ -36,6 +36,12 @@ func (s *Server) ContainerStatus(_ context.Context, r *runtimeapi.ContainerStatu
 			"record":      c.Record(),
 			"state":       c.Status(),
 			"runtimeSpec": sp,
+			"paths": map[string]string{
+				"state":    c.Dir(),
+				"writable": s.Containers.Rootfs.Upper(c.Record().ID),
+				"log":      c.Record().LogPath,
+				"cgroup":   s.Containers.Cgroups.Load(c.Record().Cgroup).KillDir(),
+			},
 		})
 		if err != nil {
 			return nil, err

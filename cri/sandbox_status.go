@@ -38,6 +38,7 @@ func (s *Server) PodSandboxStatus(_ context.Context, r *runtimeapi.PodSandboxSta
 			"record":     rec,
 			"namespaces": p.Namespaces(),
 			"pid":        reaperPid(rec),
+			"paths":      map[string]string{"state": p.Dir()},
 		})
 		if err != nil {
 			return nil, err

@@ -241,6 +241,6 @@ func (c *cleanup) rest() error {
 
 // stateEntries are what is in a state directory when no pod is.
 var stateEntries = []string{
-	"pods", "containers", "runtimes", "monitor.json", "monitor.lock", "monitor.log", "monitor.sock", "fdstore.sock",
+	"pods", "containers", "runtimes", "monitor.json", "monitor.lock", "monitor.log", "monitor.log.1", "monitor.sock", "fdstore.sock",
 	"berth.sock", "cleanup.sock", "daemon.lock", loadedFile,
 }

@@ -34,7 +34,9 @@ func doctorCommand() *cobra.Command {
 		Long: `Try what Berth needs from this host: the kernel, cgroups, file systems,
 security modules, network and limits. Each line is "ok", "note" (it is missing,
 and the line below says what Berth does about it) or "FAIL" (Berth cannot run
-containers without it). Needs no running daemon; run it as root.
+containers without it). Then look at the node: whether the daemon answers and what
+it says, the network's configuration, room on the disk, and what was left behind.
+Needs no running daemon; run it as root.
 
 The exit code is 1 if there is a FAIL.`,
 		Args: cobra.NoArgs,
@@ -58,6 +60,7 @@ The exit code is 1 if there is a FAIL.`,
 			if r.State, err = probe.At(cfg.State); err != nil {
 				return fmt.Errorf("look at the state directory: %w", err)
 			}
+			r.node(cmd.Context(), cfg)
 			r.judge()
 			if output == "json" {
 				err = writeJSON(cmd, r)

@@ -37,6 +37,8 @@ type Images interface {
 
 // Rootfs makes and removes the writable part of a container's root.
 type Rootfs interface {
+	// Upper is the directory of what a container has written.
+	Upper(id string) string
 	Prepare(id string, layers []string, ids *namespace.Mapping) (rootfs.Overlay, error)
 	MakeDirs(o rootfs.Overlay, paths []string, ids *namespace.Mapping) error
 	Remove(id string) error

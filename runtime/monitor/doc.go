@@ -3,9 +3,9 @@
 //
 // Owns: each container's process as its parent, its standard streams, its log
 // (package logs), its exit code; the process of each exec. In the state
-// directory monitor.sock, monitor.json, monitor.lock, monitor.log and
-// fdstore.sock, and in a container's
-// directory carry and exit.json. The daemon makes the FIFOs there (MakeFIFOs).
+// directory monitor.sock, monitor.json, monitor.lock, monitor.log (1 MiB at most,
+// and monitor.log.1 before it) and fdstore.sock, and in a container's directory
+// carry and exit.json. The daemon makes the FIFOs there (MakeFIFOs).
 //
 // Always true:
 //   - A container does not notice when the daemon, the monitor or both are

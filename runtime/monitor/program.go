@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -51,7 +52,7 @@ func (p Program) Run(args []string) int {
 		fmt.Fprintln(os.Stderr, "berth-monitor: bad log level or argument:", *level, flags.Args())
 		return 2
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l}))
+	log := slog.New(slog.NewTextHandler(boundLog(filepath.Join(*state, ownLogFile), maxOwnLog), &slog.HandlerOptions{Level: l}))
 	if err := p.serve(log, *socket, *state, *initPath, *client, *handover); err != nil {
 		log.Error("berth-monitor", "error", err)
 		return 1

@@ -18,7 +18,7 @@ const clientFD = 3
 
 // spawn starts a monitor that outlives this process.
 func spawn(ctx context.Context, o Options, onEvent func(Exit)) (*client, error) {
-	logFile, err := os.OpenFile(filepath.Join(o.StateDir, "monitor.log"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	logFile, err := os.OpenFile(filepath.Join(o.StateDir, ownLogFile), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the monitor's log: %w", err)
 	}

@@ -103,6 +103,9 @@ func (s *Store) Prepare(id string, layers []string, ids *namespace.Mapping) (_ O
 	return o, nil
 }
 
+// Upper is the directory of what a container has written.
+func (s *Store) Upper(id string) string { return filepath.Join(s.dir, id, "upper") }
+
 // makeDir makes a directory with the owner and mode of another, whatever the
 // umask. The owner goes first: changing it clears set-id bits.
 func makeDir(path string, like unix.Stat_t) error {

@@ -141,6 +141,15 @@ func TestInspect(t *testing.T) {
 		if err := json.Unmarshal([]byte(r.out), &doc); err != nil || doc.Status.ID != tc.id || len(doc.Info) == 0 {
 			t.Errorf("%s: %v, %+v", name, err, r)
 		}
+		paths, _ := doc.Info["paths"].(map[string]any)
+		if name == "container by name" && len(paths) != 4 || name == "pod by name" && len(paths) != 1 {
+			t.Errorf("%s: paths %v", name, paths)
+		}
+		for what, path := range paths {
+			if !exists(fmt.Sprint(path)) {
+				t.Errorf("%s: %s %v is not there", name, what, path)
+			}
+		}
 	}
 	if r := n.operate("inspect", "nothing"); r.code != 1 || r.out != "" || r.err != "berth: no container, pod or image \"nothing\"\n" {
 		t.Errorf("%+v", r)
