@@ -18,7 +18,7 @@ func announce(link netlink.Link, addrs []netip.Prefix) {
 	mac := [6]byte(link.Attrs().HardwareAddr)
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0) // protocol 0: send only
 	if err != nil {
-		slog.Warn("cannot announce the pod's addresses", "err", err)
+		slog.Warn("cannot announce the pod's addresses", "error", err)
 		return
 	}
 	// Closing a packet socket waits for the kernel's readers: 10 ms.
@@ -31,7 +31,7 @@ func announce(link netlink.Link, addrs []netip.Prefix) {
 		to := &unix.SockaddrLinklayer{Ifindex: link.Attrs().Index, Halen: 6}
 		copy(to.Addr[:], frame[:6])
 		if err := unix.Sendto(fd, frame, 0, to); err != nil {
-			slog.Warn("cannot announce the pod's address", "address", a, "err", err)
+			slog.Warn("cannot announce the pod's address", "address", a, "error", err)
 		}
 	}
 }

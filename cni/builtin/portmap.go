@@ -242,6 +242,6 @@ func (c *portmapConf) forgetUDP(pod netip.Addr) {
 		return
 	}
 	if _, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, is, filters...); err != nil {
-		slog.Warn("cannot drop old UDP connections of host ports", "pod", pod, "err", err)
+		slog.Warn("cannot drop old UDP connections of host ports", "pod", pod, "error", err)
 	}
 }

@@ -116,7 +116,7 @@ func (d *dispatcher) callBuiltin(ctx context.Context, name string, stdin []byte,
 	if env["CNI_COMMAND"] == builtin.Del && errdefs.IsInvalidArgument(err) {
 		// ADD refused the same before it touched anything, so there is nothing
 		// to delete, and a pod must not hang on it.
-		d.log.Info("CNI DEL with a configuration that ADD refuses", "plugin", name, "err", err)
+		d.log.Info("CNI DEL with a configuration that ADD refuses", "plugin", name, "error", err)
 		return nil, nil
 	}
 	if err != nil || res == nil {

@@ -22,7 +22,7 @@ func (m *Manager) watch(c *wiring) {
 	ctx := c.life
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
-		m.opts.Logger.Warn("cannot watch the CNI configuration; reading it every few seconds", "err", err)
+		m.opts.Logger.Warn("cannot watch the CNI configuration; reading it every few seconds", "error", err)
 		m.poll(c)
 		return
 	}
@@ -51,7 +51,7 @@ func (m *Manager) watch(c *wiring) {
 			}
 			drain(ctx, w)
 		case err := <-w.Errors:
-			m.opts.Logger.Warn("watching the CNI configuration", "dir", dir, "err", err)
+			m.opts.Logger.Warn("watching the CNI configuration", "dir", dir, "error", err)
 		case <-tick.C:
 			if m.ready() && watched {
 				continue
@@ -106,7 +106,7 @@ func (m *Manager) take(w *wiring, l loaded) {
 	sameProblems := slices.EqualFunc(old.problems, l.problems, func(a, b error) bool { return a.Error() == b.Error() })
 	if !sameProblems {
 		for _, err := range l.problems {
-			m.opts.Logger.Warn("CNI configuration left out", "err", err)
+			m.opts.Logger.Warn("CNI configuration left out", "error", err)
 		}
 	}
 	switch {

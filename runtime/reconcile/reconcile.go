@@ -93,7 +93,7 @@ func (r *Reconciler) endStrangers(ctx context.Context, m Monitor) error {
 			errs = append(errs, m.Forget(ctx, c.ID))
 			continue
 		}
-		r.Log.Warn("ending a process without record", "id", c.ID, "pid", c.Pid)
+		r.Log.Warn("ending a process without record", "container", c.ID, "pid", c.Pid)
 		errs = append(errs, m.Kill(ctx, monitor.KillRequest{ID: c.ID})) // Exited forgets it
 	}
 	return errors.Join(errs...)
@@ -112,7 +112,7 @@ func (r *Reconciler) Exited(e monitor.Exit, m Monitor) {
 	}
 	r.removeCgroup(e.ID) // before: a daemon killed in between sees the exit again
 	if err := m.Forget(context.Background(), e.ID); err != nil && !errdefs.IsNotFound(err) {
-		r.Log.Warn("forget a process without record", "id", e.ID, "error", err)
+		r.Log.Warn("forget a process without record", "container", e.ID, "error", err)
 	}
 }
 
@@ -129,7 +129,7 @@ func (r *Reconciler) removeCgroup(id string) {
 		err = c.Remove(ctx)
 	}
 	if err != nil && !errdefs.IsNotFound(err) {
-		r.Log.Warn("remove the cgroup of a process without record", "id", id, "error", err)
+		r.Log.Warn("remove the cgroup of a process without record", "container", id, "error", err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -163,6 +164,34 @@ func TestPruneCommand(t *testing.T) {
 	}
 	if r := n.operate("prune", "-a"); r.code != 1 || !strings.Contains(r.err, "--yes") {
 		t.Errorf("without a terminal: %+v", r)
+	}
+	// On a terminal it asks; ^C and everything but yes is no.
+	for answer, want := range map[string]int{"\n": 0, "n\n": 0, "": 130} {
+		master, slave := openTerminal(t)
+		cmd := n.command("prune", "-a")
+		cmd.Stdin, cmd.Stdout = slave, slave
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		slave.Close()
+		screen := &lockedBuffer{}
+		copied := make(chan struct{})
+		go func() { io.Copy(screen, master); close(copied) }()
+		eventually(t, 10*time.Second, "the question", func() error {
+			if !strings.Contains(screen.String(), "Remove 1 image? [y/N]") {
+				return fmt.Errorf("%q", screen.String())
+			}
+			return nil
+		})
+		if answer == "" {
+			cmd.Process.Signal(unix.SIGINT)
+		}
+		master.WriteString(answer)
+		if cmd.Wait(); cmd.ProcessState.ExitCode() != want {
+			t.Errorf("%q: exit code %d", answer, cmd.ProcessState.ExitCode())
+		}
+		master.Close()
+		<-copied
 	}
 	if n.image(users) == nil {
 		t.Fatal("it is gone")

@@ -141,8 +141,10 @@ func (l *logRequest) print(ctx context.Context, stdout, stderr io.Writer) error 
 		if !running {
 			return nil
 		}
-		if err := file.wait(ctx); err != nil {
+		if err := file.wait(ctx); ctx.Err() != nil {
 			return nil // ^C is how one stops following
+		} else if err != nil {
+			return err
 		}
 	}
 }

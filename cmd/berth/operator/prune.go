@@ -1,16 +1,11 @@
 package operator
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -56,7 +51,7 @@ func (p *pruning) run(ctx context.Context, c *client, cmd *cobra.Command, _ []st
 		return err
 	}
 	if !p.yes {
-		ok, err := confirm(cmd, fmt.Sprintf("\nRemove %s? [y/N] ", images(len(unused))))
+		ok, err := confirm(ctx, cmd, fmt.Sprintf("\nRemove %s? [y/N] ", images(len(unused))))
 		if err != nil || !ok {
 			return err
 		}
@@ -123,18 +118,4 @@ func images(n int) string {
 		return "1 image"
 	}
 	return fmt.Sprintf("%d images", n)
-}
-
-// confirm asks a person; without one, nothing is done.
-func confirm(cmd *cobra.Command, question string) (bool, error) {
-	if f, ok := cmd.InOrStdin().(*os.File); !ok || !term.IsTerminal(int(f.Fd())) {
-		return false, errors.New("there is no terminal to ask at: --yes removes them, --dry-run only lists them")
-	}
-	fmt.Fprint(cmd.OutOrStdout(), question)
-	answer, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
-	if err != nil {
-		return false, nil
-	}
-	answer = strings.ToLower(strings.TrimSpace(answer))
-	return answer == "y" || answer == "yes", nil
 }

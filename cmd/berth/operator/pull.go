@@ -47,7 +47,7 @@ type pulling struct {
 
 func (p *pulling) run(ctx context.Context, c *client, cmd *cobra.Command, args []string) error {
 	r := &node.PullRequest{Image: args[0], Username: p.user, Explain: p.explain || p.out.machine()}
-	if err := p.password(cmd, r); err != nil {
+	if err := p.password(ctx, cmd, r); err != nil {
 		return err
 	}
 	v := p.view(cmd.ErrOrStderr(), args[0])
@@ -88,7 +88,7 @@ func (p *pulling) run(ctx context.Context, c *client, cmd *cobra.Command, args [
 // maxPassword bounds what is read as one; tokens have a few kilobytes.
 const maxPassword = 64 << 10
 
-func (p *pulling) password(cmd *cobra.Command, r *node.PullRequest) error {
+func (p *pulling) password(ctx context.Context, cmd *cobra.Command, r *node.PullRequest) error {
 	switch {
 	case p.user == "" && p.passwordStdin:
 		return errors.New("--password-stdin goes with --username")
@@ -102,14 +102,8 @@ func (p *pulling) password(cmd *cobra.Command, r *node.PullRequest) error {
 		r.Password = strings.TrimRight(string(b), "\r\n")
 		return nil
 	}
-	in, ok := cmd.InOrStdin().(*os.File)
-	if !ok || !term.IsTerminal(int(in.Fd())) {
-		return errors.New("there is no terminal to ask for the password at: use --password-stdin")
-	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "Password of %s: ", p.user)
-	b, err := term.ReadPassword(int(in.Fd()))
-	fmt.Fprintln(cmd.ErrOrStderr())
-	r.Password = string(b)
+	var err error
+	r.Password, err = askPassword(ctx, cmd, "Password of "+p.user+": ")
 	return err
 }
 
