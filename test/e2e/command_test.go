@@ -195,7 +195,8 @@ func TestExecCommand(t *testing.T) {
 		if err := unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 33, Col: 101}); err != nil {
 			t.Fatal(err)
 		}
-		cmd := n.command("exec", "-it", id, "sh", "-c", "stty size; read line; echo got $line; stty size; exit 5")
+		// The size comes after the start, as with every client: it is a message of the stream.
+		cmd := n.command("exec", "-it", id, "sh", "-c", "until stty size | grep 33; do usleep 10000; done 2>/dev/null; read line; echo got $line; stty size; exit 5")
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
