@@ -28,7 +28,7 @@ func (n *node) adjustments(by map[string]func(*api.ContainerAdjustment, *api.Con
 }
 
 func TestNRIAdjustments(t *testing.T) {
-	n := newNode(t, cdiNode)
+	n := newNode(t, cdiNode, patient)
 	n.pull(busybox)
 	dir := n.privateMount("given")
 	n.write("given/file", "from the host\n")
@@ -123,7 +123,7 @@ func TestNRIAdjustments(t *testing.T) {
 // What a plugin makes of limits is in the kernel, in the status, and stays
 // through updates that do not speak of it.
 func TestNRIAdjustmentOfLimits(t *testing.T) {
-	n := newNode(t)
+	n := newNode(t, patient)
 	n.pull(busybox)
 	var cgroup string
 	n.adjustments(map[string]func(*api.ContainerAdjustment, *api.Container){
@@ -197,7 +197,7 @@ func TestNRIAdjustmentsThatAreRefused(t *testing.T) {
 	if standardRuntime != "berth" {
 		t.Skip("what the embedded runtime refuses, others may have")
 	}
-	n := newNode(t)
+	n := newNode(t, patient)
 	n.pull(busybox)
 	cases := map[string]struct {
 		adjust func(*api.ContainerAdjustment, *api.Container)

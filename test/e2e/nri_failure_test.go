@@ -19,7 +19,7 @@ import (
 
 // A refusal undoes everything, all plugins hear of it, and the next try works.
 func TestNRIRefusals(t *testing.T) {
-	n := newNode(t)
+	n := newNode(t, patient)
 	n.pull(busybox)
 	var refuse error
 	n.plugin("20-strict", func(p *nriPlugin) {
@@ -131,7 +131,7 @@ func TestNRIPluginsThatHang(t *testing.T) {
 
 // One that dies in the middle of a call, or between two, leaves no trace.
 func TestNRIPluginsThatDie(t *testing.T) {
-	n := newNode(t)
+	n := newNode(t, patient)
 	n.pull(busybox)
 	pod := n.pod(n.podConfig("survivor"))
 	n.plugin("10-dies", func(p *nriPlugin) {

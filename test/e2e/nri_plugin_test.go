@@ -35,6 +35,9 @@ type nriPlugin struct {
 	containers map[string]*api.Container
 }
 
+// patient gives plugins all the time that a busy machine takes.
+func patient(n *node) { n.config += "\n[nri]\nplugin_request_timeout = \"30s\"" }
+
 // plugin connects a plugin and waits until it is synchronized.
 func (n *node) plugin(name string, change func(*nriPlugin), options ...stub.Option) *nriPlugin {
 	n.t.Helper()

@@ -14,7 +14,7 @@ import (
 )
 
 func TestNRILifecycle(t *testing.T) {
-	n := newNode(t)
+	n := newNode(t, patient)
 	n.pull(busybox)
 	var inRun, listedInRun string
 	p := n.plugin("10-ear", func(p *nriPlugin) {
@@ -110,7 +110,7 @@ func swapped(list []string, words ...string) []string {
 
 // A plugin connects again after a restart, learns what there is, and hears of the end.
 func TestNRIAfterARestart(t *testing.T) {
-	n := newNode(t)
+	n := newNode(t, patient)
 	n.pull(busybox)
 	first := n.plugin("10-first", nil)
 	pod := n.pod(n.podConfig("stays"))
@@ -129,6 +129,10 @@ func TestNRIAfterARestart(t *testing.T) {
 	n.kill()
 	<-first.closed
 	killPid(t, int(first.container("meanwhile").Pid)) // ends without a daemon
+	eventually(t, 10*time.Second, "the monitor notes the exit", func() error {
+		_, err := os.Stat(n.path("state/containers", meanwhile, "exit.json"))
+		return err
+	})
 	n.log = &lockedBuffer{}
 	n.start()
 	p := n.plugin("10-first", nil)
@@ -169,7 +173,7 @@ func TestNRIAfterARestart(t *testing.T) {
 
 // One that joins while pods come and go misses none and hears of none twice.
 func TestNRIPluginsThatJoin(t *testing.T) {
-	n := newNode(t)
+	n := newNode(t, patient)
 	n.pull(busybox)
 	pod := n.pod(n.podConfig("busy", hostNetwork))
 	names := make(chan string)

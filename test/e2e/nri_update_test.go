@@ -39,7 +39,7 @@ func (n *node) sharesAre(what, id string, v1, v2 string) {
 
 // Plugins change other containers when one is created, updated or stops.
 func TestNRIUpdatesOfOthers(t *testing.T) {
-	n := newNode(t)
+	n := newNode(t, patient)
 	n.pull(busybox)
 	var other string
 	answer := func(shares uint64) []*api.ContainerUpdate {
@@ -97,7 +97,7 @@ func TestNRIUpdatesOfOthers(t *testing.T) {
 
 // By themselves, at any time: also while they are asked about the same container.
 func TestNRIUnsolicitedUpdates(t *testing.T) {
-	n := newNode(t)
+	n := newNode(t, patient)
 	n.pull(busybox)
 	var p *nriPlugin
 	var inStart error
@@ -140,7 +140,7 @@ func TestNRIUnsolicitedUpdates(t *testing.T) {
 // The library of plugins has no way to evict, the protocol has: this is what one
 // in another language may send.
 func TestNRIEvictions(t *testing.T) {
-	n := newNode(t)
+	n := newNode(t, patient)
 	n.pull(busybox)
 	var victim string
 	evict := func() []*api.ContainerEviction {
