@@ -148,7 +148,7 @@ func TestPackage(t *testing.T) {
 			}
 		}
 		m.nothingRuns()
-		for _, kept := range []string{"/etc/berth/config.toml", "/etc/berth/config.d/20-pin.toml", "/var/lib/berth/images"} {
+		for _, kept := range []string{"/etc/berth/config.toml", "/etc/berth/config.d/10-network.toml", "/var/lib/berth/images"} {
 			if _, err := os.Stat(kept); err != nil {
 				m.Errorf("removed, not purged: %v", err)
 			}
