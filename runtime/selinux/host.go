@@ -23,6 +23,9 @@ type host struct{}
 func (host) Enabled() bool                           { return goselinux.GetEnabled() }
 func (host) Make(o []string) (string, string, error) { return label.InitLabels(o) }
 func (host) Check(l string) error                    { return goselinux.SecurityCheckContext(l) }
-func (host) Reserve(l string)                        { goselinux.ReserveLabel(l) }
-func (host) Release(l string)                        { goselinux.ReleaseLabel(l) }
-func (host) Relabel(path, l string) error            { return label.Relabel(path, l, false) }
+
+// Reserve: a level that another pod has, too, is shared on purpose.
+func (host) Reserve(l string) { _ = goselinux.ReserveLabelV2(l) }
+
+func (host) Release(l string)             { goselinux.ReleaseLabel(l) }
+func (host) Relabel(path, l string) error { return label.Relabel(path, l, false) }

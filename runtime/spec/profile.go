@@ -50,7 +50,6 @@ func seccompProfile(sc interface {
 	GetSeccomp() *runtimeapi.SecurityProfile
 	GetSeccompProfilePath() string
 }) (*runtimeapi.SecurityProfile, error) {
-	//lint:ignore SA1019 old clients still set it
 	p, err := profileOf(securityContext+"seccomp", sc.GetSeccomp(), securityContext+"seccomp_profile_path", sc.GetSeccompProfilePath())
 	if err == nil && p.GetProfileType() == runtimeapi.SecurityProfile_Localhost && !strings.HasPrefix(p.GetLocalhostRef(), "/") {
 		return nil, invalid(securityContext+"seccomp.localhost_ref", p.GetLocalhostRef(), "must be an absolute path")

@@ -75,7 +75,9 @@ func TestValidatePodConfig(t *testing.T) {
 		"a profile of AppArmor without a name": {secure(func(s *runtimeapi.LinuxSandboxSecurityContext) {
 			s.Apparmor = &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost}
 		}), "apparmor.localhost_ref", errdefs.IsInvalidArgument},
-		"an old profile":            {secure(func(s *runtimeapi.LinuxSandboxSecurityContext) { s.SeccompProfilePath = "runtime/default" }), "", nil},
+		//lint:ignore SA1019 old clients still set it
+		"an old profile": {secure(func(s *runtimeapi.LinuxSandboxSecurityContext) { s.SeccompProfilePath = "runtime/default" }), "", nil},
+		//lint:ignore SA1019 old clients still set it
 		"an old profile of no kind": {secure(func(s *runtimeapi.LinuxSandboxSecurityContext) { s.SeccompProfilePath = "profile" }), "seccomp_profile_path", errdefs.IsInvalidArgument},
 		"an overhead": {func(c *pod) {
 			c.Linux = &runtimeapi.LinuxPodSandboxConfig{Overhead: &runtimeapi.LinuxContainerResources{CpuShares: 2, MemoryLimitInBytes: 1 << 20}}

@@ -116,7 +116,7 @@ func TestSystemdScope(t *testing.T) {
 		id = n.run(pod, containerConfig("second", "sleep 1000; :"))
 		n.killMonitor()
 		n.stop(id, 0)
-		id = n.run(pod, containerConfig("third", "sleep 1000; :"))
+		n.run(pod, containerConfig("third", "sleep 1000; :"))
 		n.stopPod(pod)
 		eventually(t, 10*time.Second, "the scope is gone", func() error {
 			if got := active(pod); got == "active" {

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -32,6 +34,7 @@ func TestRun(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("OURS", "leaked")
 	set, err := load(t, `{"annotations":{"a":"b"},"hooks":{"prestart":[{"path":"/x"}]}}`)
+	//lint:ignore SA1019 Prestart is deprecated, but specs still have it
 	if err != nil || len(set.Prestart) != 1 {
 		t.Fatalf("%+v, %v", set, err)
 	}
@@ -41,14 +44,22 @@ func TestRun(t *testing.T) {
 	}
 	list := []specs.Hook{
 		hook("cat >"+dir+"/state; echo \"$0 $OURS $MINE\" >"+dir+"/env", "MINE=1"),
-		hook("sleep 1000 & exit 0", "PATH=/bin:/usr/bin"), // what it leaves holds nobody up
+		hook("sleep 1000 & echo $! >"+dir+"/left", "PATH=/bin:/usr/bin"), // what it leaves holds nobody up
 	}
 	began := time.Now()
 	if err := Run(context.Background(), "prestart", list, state); err != nil || time.Since(began) > 30*time.Second {
 		t.Fatalf("%v, after %s", err, time.Since(began))
 	}
+	b, _ := os.ReadFile(dir + "/left")
+	left, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(left, syscall.SIGKILL); err != nil {
+		t.Errorf("what a hook left was ended with it: %v", err)
+	}
 	var got specs.State
-	b, _ := os.ReadFile(dir + "/state")
+	b, _ = os.ReadFile(dir + "/state")
 	if err := json.Unmarshal(b, &got); err != nil || got.ID != "id" || got.Pid != 42 || got.Status != "creating" || got.Annotations["a"] != "b" || got.Bundle == "" {
 		t.Errorf("state %s, %v", b, err)
 	}
