@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -216,6 +217,13 @@ func TestAdjust(t *testing.T) {
 			t.Errorf("%s: the change: %s", name, d)
 		}
 	}
+	alone := t.TempDir()
+	for _, flags := range []uintptr{unix.MS_BIND, unix.MS_PRIVATE} {
+		if err := unix.Mount(alone, alone, "", flags, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer unix.Unmount(alone, unix.MNT_DETACH)
 	for name, tc := range map[string]struct {
 		adjust func(*api.ContainerAdjustment)
 		is     func(error) bool
@@ -224,7 +232,7 @@ func TestAdjust(t *testing.T) {
 		"unknown namespace": {func(a *api.ContainerAdjustment) { a.AddOrReplaceNamespace(&api.LinuxNamespace{Type: "dream"}) }, errdefs.IsInvalidArgument},
 		"no such device":    {func(a *api.ContainerAdjustment) { a.AddCDIDevice(&api.CDIDevice{Name: "a.b/c=e"}) }, errdefs.IsFailedPrecondition},
 		"a mount that is not shared": {func(a *api.ContainerAdjustment) {
-			a.AddMount(&api.Mount{Destination: "/x", Type: "bind", Source: "/proc/self/fd", Options: []string{"bind", "rshared"}})
+			a.AddMount(&api.Mount{Destination: "/x", Type: "bind", Source: alone, Options: []string{"bind", "rshared"}})
 		}, errdefs.IsInvalidArgument},
 	} {
 		a := &api.ContainerAdjustment{}
