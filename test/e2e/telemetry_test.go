@@ -332,9 +332,12 @@ func (n *node) traces(r *receiver) {
 			n.t.Fatal("it started")
 		}
 		id := "trace_id=" + hex.EncodeToString(trace)
-		if !strings.Contains(n.log.String(), id) {
-			n.t.Errorf("no %s in the log", id)
-		}
+		eventually(n.t, 5*time.Second, "the daemon's log leads to the trace", func() error {
+			if !strings.Contains(n.log.String(), id) {
+				return fmt.Errorf("no %s", id)
+			}
+			return nil
+		})
 		eventually(n.t, 5*time.Second, "the monitor's log leads to the trace", func() error {
 			b, err := os.ReadFile(n.path("state/monitor.log"))
 			if err != nil || !strings.Contains(string(b), id) {
