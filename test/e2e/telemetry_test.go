@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -168,10 +169,13 @@ func (n *node) dashboard(got map[string]float64) {
 
 func TestMetricsAddressOfTCP(t *testing.T) {
 	n := newNode(t, func(n *node) { n.config = "[metrics]\naddress = \"127.0.0.1:0\"\n" })
-	m := regexp.MustCompile(`msg="serving metrics" address=(\S+)`).FindStringSubmatch(n.log.String())
-	if m == nil {
-		t.Fatal("the log does not say where")
-	}
+	var m []string
+	eventually(t, 10*time.Second, "the log says where", func() error {
+		if m = regexp.MustCompile(`msg="serving metrics" address=(\S+)`).FindStringSubmatch(n.log.String()); m == nil {
+			return errors.New("not yet")
+		}
+		return nil
+	})
 	if got := n.scrape(http.DefaultClient, "http://"+m[1]+"/metrics"); got["berth_monitor_up"] != 1 {
 		t.Errorf("%v", got)
 	}
