@@ -20,7 +20,11 @@ const counter = "i=0; while :; do echo $i; i=$((i+1)); done"
 // order, and returns how many.
 func (n *node) counted(path string) int {
 	n.t.Helper()
-	lines := strings.Split(strings.TrimSuffix(n.logged(path, "stdout"), "\n"), "\n")
+	log := n.logged(path, "stdout")
+	if log == "" {
+		return 0 // it has only begun
+	}
+	lines := strings.Split(strings.TrimSuffix(log, "\n"), "\n")
 	for i, line := range lines {
 		if line != fmt.Sprint(i) {
 			n.t.Fatalf("line %d of %d is %q, after %q", i, len(lines), line, lines[max(0, i-1)])
