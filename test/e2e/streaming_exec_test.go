@@ -96,7 +96,8 @@ func TestStreamExecTerminal(t *testing.T) {
 	eachTransport(n, func(n *node, transport string) {
 		n.noExecs(id)
 		w := want{stdin: true, tty: true, size: &remotecommand.TerminalSize{Width: 77, Height: 33}}
-		s := n.shell(transport, id, w, `stty -echo; until test "$(stty size)" = '33 77'; do sleep 0.01; done; trap 'stty size' WINCH; echo $TERM; test -c $(tty) && echo tty; test -t 2 && echo err >&2
+		// Without a size stty prints what the last call of anybody failed with.
+		s := n.shell(transport, id, w, `stty -echo; until test "$(stty size 2>/dev/null)" = '33 77'; do sleep 0.01; done; trap 'stty size' WINCH; echo $TERM; test -c $(tty) && echo tty; test -t 2 && echo err >&2
 			while :; do read x && break; done; stty size; echo got $x; exit 9`)
 		s.prints("xterm\r\ntty\r\nerr\r\n")
 		s.resize <- remotecommand.TerminalSize{Width: 100, Height: 50}
@@ -106,8 +107,8 @@ func TestStreamExecTerminal(t *testing.T) {
 			n.t.Errorf("%q, code %d", s.out, code)
 		}
 
-		// The first size is there before the program is, once it was told.
-		s = n.shell(transport, id, w, "sleep 0.2; stty size")
+		// The first size is the client's, never another.
+		s = n.shell(transport, id, w, "until stty size; do sleep 0.01; done 2>/dev/null")
 		if code := s.code(); code != 0 || s.out.String() != "33 77\r\n" {
 			n.t.Errorf("first size: %q, code %d", s.out, code)
 		}
