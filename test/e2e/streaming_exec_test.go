@@ -108,7 +108,7 @@ func TestStreamExecTerminal(t *testing.T) {
 		}
 
 		// The first size is the client's, never another.
-		s = n.shell(transport, id, w, "until stty size; do sleep 0.01; done 2>/dev/null")
+		s = n.shell(transport, id, w, "until stty size | grep .; do sleep 0.01; done 2>/dev/null")
 		if code := s.code(); code != 0 || s.out.String() != "33 77\r\n" {
 			n.t.Errorf("first size: %q, code %d", s.out, code)
 		}
