@@ -220,7 +220,7 @@ func TestAttachSlow(t *testing.T) {
 		t.Fatal("not attached")
 	}
 	log.AddTap(a)
-	outR, outW, _ := os.Pipe()
+	outR, outW, _ := linux.Pipe()
 	drained := make(chan error, 1)
 	go func() { drained <- log.Drain(logs.Stdout, outR) }()
 	line := strings.Repeat("x", 1023) + "\n"

@@ -13,14 +13,15 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"github.com/berth-cri/berth/linux"
 	"github.com/berth-cri/berth/runtime/oci"
 )
 
 // command runs an exec and returns its output and end.
 func (n *node) command(change func(*ExecRequest), argv ...string) (stdout, stderr string, x Exit, err error) {
 	n.t.Helper()
-	outR, outW, _ := os.Pipe()
-	errR, errW, _ := os.Pipe()
+	outR, outW, _ := linux.Pipe()
+	errR, errW, _ := linux.Pipe()
 	defer outR.Close()
 	defer errR.Close()
 	r := ExecRequest{ContainerID: "c", ID: "e", Plan: plan(n.t, argv...), Stdout: outW, Stderr: errW}
@@ -50,7 +51,7 @@ func TestExec(t *testing.T) {
 	if err != nil || out != "out\n" || errs != "err\n" || x.Code != 3 || !x.Known || x.TimedOut || x.ContainerID != "c" || x.ID != "e" {
 		t.Fatalf("%q %q %+v %v", out, errs, x, err)
 	}
-	inR, inW, _ := os.Pipe()
+	inR, inW, _ := linux.InputPipe()
 	go func() { inW.WriteString("input"); inW.Close() }()
 	out, _, x, err = n.command(func(r *ExecRequest) { r.Stdin = inR }, "cat")
 	inR.Close()
@@ -135,7 +136,7 @@ func TestTiedExecDiesWithItsClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, w, _ := os.Pipe()
+	r, w, _ := linux.Pipe()
 	defer r.Close()
 	if _, err := other.Exec(background, ExecRequest{
 		ContainerID: "c", ID: "tied", Plan: plan(t, "sh", "-c", "sleep 1000 & wait"), Stdout: w, Tied: true,
