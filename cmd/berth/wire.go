@@ -129,7 +129,12 @@ func runServe(ctx context.Context, cfg *config.Config, from source, hangup <-cha
 		defer page.Close()
 	}
 	(&node.Server{Images: d.images, Containers: d.all, Pods: d.pods}).Register(server)
+	return d.serve(ctx, server, listener, chain, supervisor, hangup)
+}
 
+// serve takes up what the last daemon left, answers requests from the moment that
+// all of it is true, and ends with ctx.
+func (d *daemonParts) serve(ctx context.Context, server *grpc.Server, listener net.Listener, chain *interceptor.Chain, supervisor *monitor.Supervisor, hangup <-chan os.Signal) error {
 	served := make(chan error, 2)
 	go func() { served <- server.Serve(listener) }()
 	go func() { served <- d.streams.Serve() }()
@@ -149,15 +154,15 @@ func runServe(ctx context.Context, cfg *config.Config, from source, hangup <-cha
 	defer reloads.Wait()
 	defer cancel()
 	chain.Open()
-	log.Info("serving", "socket", cfg.Listen)
-	notify(log, daemon.SdNotifyReady)
+	d.log.Info("serving", "socket", d.cfg.Listen)
+	notify(d.log, daemon.SdNotifyReady)
 
 	go func() {
-		if err := watchdog(background, cfg.Listen, log); err != nil {
-			log.Error("the watchdog is not fed", "error", err)
+		if err := watchdog(background, d.cfg.Listen, d.log); err != nil {
+			d.log.Error("the watchdog is not fed", "error", err)
 		}
 	}()
-	go d.bin.Run(background, func(err error) { log.Warn("trash", "error", err) })
+	go d.bin.Run(background, func(err error) { d.log.Warn("trash", "error", err) })
 	go d.node.Clean(background, supervisor)
 
 	select {
@@ -165,8 +170,8 @@ func runServe(ctx context.Context, cfg *config.Config, from source, hangup <-cha
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
-	log.Info("stopping; containers go on")
-	notify(log, daemon.SdNotifyStopping)
+	d.log.Info("stopping; containers go on")
+	notify(d.log, daemon.SdNotifyStopping)
 	d.streams.Close() // while the monitor can still be asked to end what they run
 	d.events.Close()  // their clients wait for ever else
 	d.images.CancelPulls()

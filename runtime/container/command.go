@@ -91,7 +91,8 @@ func (x *command) kill(ctx context.Context) {
 	}
 }
 
-// close removes the cgroup. What the command left running keeps it for now.
+// close removes the cgroup, or leaves it to later commands when this one left
+// something running in it.
 func (x *command) close(ctx context.Context) {
 	if x.Exec != nil {
 		x.Exec.Close()
